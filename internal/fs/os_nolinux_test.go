@@ -1,0 +1,5 @@
+//go:build !linux
+
+package fs
+
+func stepwise() (restore func()) { return func() {} }

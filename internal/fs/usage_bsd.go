@@ -1,0 +1,25 @@
+//go:build darwin || freebsd || dragonfly
+
+package fs
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func usage(f *os.File) (Usage, error) {
+	var s unix.Statfs_t
+	for {
+		err := unix.Fstatfs(int(f.Fd()), &s)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return Usage{}, err
+		}
+		break
+	}
+	// Bavail is negative on FreeBSD once the reserve is touched.
+	return Usage{Total: int64(s.Blocks) * int64(s.Bsize), Free: max(0, int64(s.Bavail)*int64(s.Bsize))}, nil
+}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 )
 
@@ -340,9 +339,12 @@ func (d *Draft) build(f *frame, sysFlag int32) error {
 	n++
 	n += copy(b[n:], f.topic)
 	binary.BigEndian.PutUint16(b[n:], uint16(propSize))
-	if err := d.putProps(b, n+2, f.keys); err != nil {
+	if n, err = d.putProps(b, n+2, f.keys); err != nil {
 		return err
 	}
+	n += copy(b[n:], PropCRC)
+	b[n] = nameEnd
+	b[n+1+checksumDigits] = valueEnd
 	d.buf = b
 	return nil
 }
@@ -374,10 +376,10 @@ func putHead(b []byte, f *frame, magic uint32, sysFlag int32, bodyCRC uint32) {
 	be.PutUint32(b[12:], uint32(len(f.body)))
 }
 
-// putProps writes the properties from b[n] on, the checksum last and its digits
-// not yet. Separator bytes inside names or values show in their number, which is
+// putProps writes the properties from b[n] on and returns where they end.
+// Separator bytes inside names or values show in their number, which is
 // far cheaper to count than to look for in each text.
-func (d *Draft) putProps(b []byte, n int, keys []string) error {
+func (d *Draft) putProps(b []byte, n int, keys []string) (int, error) {
 	start := n
 	for i := range d.props {
 		en := &d.props[i]
@@ -405,12 +407,9 @@ func (d *Draft) putProps(b []byte, n int, keys []string) error {
 		n++
 	}
 	if countSeparators(b[start:n]) != 2*len(d.props) {
-		return d.findSeparator(keys)
+		return 0, d.findSeparator(keys)
 	}
-	n += copy(b[n:], PropCRC)
-	b[n] = nameEnd
-	b[n+1+checksumDigits] = valueEnd
-	return nil
+	return n, nil
 }
 
 // countSeparators counts the bytes 0x01 and 0x02.
@@ -529,6 +528,3 @@ func GroupValue(n int) string {
 	const digits = "0123456789abcdef"
 	return string([]byte{digits[n>>12&15], digits[n>>8&15], digits[n>>4&15], digits[n&15]})
 }
-
-// millis turns a time on disk into a time.
-func millis(ms int64) time.Time { return time.UnixMilli(ms) }

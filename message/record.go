@@ -391,29 +391,18 @@ func (r *Record) Message() *Message {
 		Flag:     c.Flag(),
 		Encoding: c.Encoding(),
 	}
-	for name, value := range c.Properties() {
-		switch name {
-		case PropTags:
-			m.Tag = value
-		case PropShardingKey:
-			m.ShardingKey = value
-		case PropIdempotency:
-			m.IdempotencyKey = value
-		case PropExpire:
-			if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
-				m.ExpireAt = millis(ms)
-			}
-		default:
-			if !Reserved(name) {
-				if m.Properties == nil {
-					m.Properties = make(map[string]string)
-				}
-				m.Properties[name] = value
-			}
-		}
-	}
-	for k := range c.Keys() {
-		m.Keys = append(m.Keys, k)
-	}
+	m.setProperties(c.propertyText())
 	return m
+}
+
+// millis turns a time on disk into a time.
+func millis(ms int64) time.Time { return time.UnixMilli(ms) }
+
+// parseMillis reads milliseconds in decimal; what is not a number is no time.
+func parseMillis(s string) time.Time {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return millis(ms)
 }

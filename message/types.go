@@ -114,11 +114,14 @@ type Limit struct {
 
 // Watch waits for records on a set of queues with one goroutine.
 type Watch interface {
-	// Add and Remove change the set. They may be called while Next waits.
-	Add(qs ...Queue)
+	// Add watches more queues for records that f may match (nil: all of them);
+	// a queue watched already gets the new filter. Add and Remove may be called
+	// while Next waits.
+	Add(f Filter, qs ...Queue)
 	Remove(qs ...Queue)
-	// Next returns a queue that may have records its caller has not seen. It
-	// waits until there is one or ctx ends.
+	// Next returns a queue that may have records its caller has not seen: each
+	// queue once after Add, then whenever a matching tag hash arrives. It waits
+	// until there is one or ctx ends.
 	Next(ctx context.Context) (Queue, error)
 	// Close frees the watch and ends a waiting Next with ErrClosed.
 	Close() error

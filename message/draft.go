@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"math"
@@ -22,7 +23,7 @@ const (
 
 	// keptBuffer is the largest buffer that Reset keeps: a few large messages
 	// must not pin their size in every pooled draft.
-	keptBuffer = 1 << 20
+	keptBuffer = 1<<20 + 1<<16
 )
 
 // Draft is a record that has no place yet. Encode or EncodeRecord fills it
@@ -34,6 +35,7 @@ const (
 type Draft struct {
 	buf     []byte
 	props   []entry // scratch, cleared after use so that it holds on to nothing
+	order   []int32 // props by name, each name once
 	own     []int32 // where in buf own positions belong
 	scratch [20]byte
 
@@ -48,7 +50,48 @@ type Draft struct {
 // entry is one property on its way into a draft.
 type entry struct {
 	name, value string
+	prefix      uint64 // the first eight bytes of name, for cheap comparison
 	kind        entryKind
+}
+
+// add puts a property behind the others. The fields are set in place: this runs
+// for every property of every message.
+func (d *Draft) add(name, value string, kind entryKind) {
+	n := len(d.props)
+	if n == cap(d.props) {
+		d.props = slices.Grow(d.props, 8)
+	}
+	d.props = d.props[:n+1]
+	en := &d.props[n]
+	en.name, en.value, en.prefix, en.kind = name, value, prefixOf(name), kind
+}
+
+// prefixOf packs the first eight bytes so that unequal numbers compare as the
+// names do. Equal ones say nothing.
+func prefixOf(s string) (p uint64) {
+	switch {
+	case len(s) >= 8:
+		return uint64(load32(s))<<32 | uint64(load32(s[4:]))
+	case len(s) >= 4:
+		// The two loads overlap and agree where they do.
+		return uint64(load32(s))<<32 | uint64(load32(s[len(s)-4:]))<<(64-8*len(s))
+	}
+	for i := range len(s) {
+		p |= uint64(s[i]) << (56 - 8*i)
+	}
+	return p
+}
+
+func load32(s string) uint32 {
+	return uint32(s[0])<<24 | uint32(s[1])<<16 | uint32(s[2])<<8 | uint32(s[3])
+}
+
+// compare orders entries by name.
+func (en *entry) compare(other *entry) int {
+	if en.prefix != other.prefix {
+		return cmp.Compare(en.prefix, other.prefix)
+	}
+	return strings.Compare(en.name, other.name)
 }
 
 type entryKind uint8
@@ -121,7 +164,7 @@ func (d *Draft) EncodeRecord(src *Record, q Queue, e *Envelope, drop ...string) 
 		if name == PropCRC || strings.HasPrefix(name, PrefixOwn) || slices.Contains(drop, name) {
 			continue
 		}
-		d.props = append(d.props, entry{name: name, value: value})
+		d.add(name, value, entryPlain)
 	}
 	const kept = FlagCompressed | FlagMultiTags | FlagUnwrap | FlagInnerBatch | maskEncoding
 	f := frame{topic: q.Topic, queueID: q.ID, flag: src.Flag(), body: src.Body(), env: &env}
@@ -161,10 +204,6 @@ func (d *Draft) collectMessage(m *Message) error {
 		return &InvalidError{Field: "Encoding", Reason: m.Encoding.String() + " cannot be written"}
 	}
 	size := 0
-	add := func(name, value string) {
-		size += len(name) + len(value) + 2
-		d.props = append(d.props, entry{name: name, value: value})
-	}
 	for name, value := range m.Properties {
 		switch {
 		case name == "":
@@ -174,13 +213,15 @@ func (d *Draft) collectMessage(m *Message) error {
 		case Reserved(name):
 			return &InvalidError{Field: "Properties[" + name + "]", Reason: "reserved name"}
 		}
-		add(name, value)
+		size += len(name) + len(value) + 2
+		d.add(name, value, entryPlain)
 	}
 	if m.Tag != "" {
 		if strings.Contains(m.Tag, "||") {
 			return &InvalidError{Field: "Tag", Reason: "contains ||, which separates tags in a filter"}
 		}
-		add(PropTags, m.Tag)
+		size += len(PropTags) + len(m.Tag) + 2
+		d.add(PropTags, m.Tag, entryPlain)
 	}
 	if len(m.Keys) > 0 {
 		size += len(PropKeys) + 1 + len(m.Keys)
@@ -193,19 +234,22 @@ func (d *Draft) collectMessage(m *Message) error {
 			}
 			size += len(k)
 		}
-		d.props = append(d.props, entry{name: PropKeys, kind: entryKeys})
+		d.add(PropKeys, "", entryKeys)
 	}
 	if m.ShardingKey != "" {
-		add(PropShardingKey, m.ShardingKey)
+		size += len(PropShardingKey) + len(m.ShardingKey) + 2
+		d.add(PropShardingKey, m.ShardingKey, entryPlain)
 	}
 	if m.IdempotencyKey != "" {
-		add(PropIdempotency, m.IdempotencyKey)
+		size += len(PropIdempotency) + len(m.IdempotencyKey) + 2
+		d.add(PropIdempotency, m.IdempotencyKey, entryPlain)
 	}
 	if !m.ExpireAt.IsZero() {
 		// The text lies in d itself: props are written before scratch is
 		// used again.
 		t := strconv.AppendInt(d.scratch[:0], m.ExpireAt.UnixMilli(), 10)
-		add(PropExpire, unsafe.String(unsafe.SliceData(t), len(t)))
+		size += len(PropExpire) + len(t) + 2
+		d.add(PropExpire, unsafe.String(unsafe.SliceData(t), len(t)), entryPlain)
 	}
 	if size > MaxUserProperties {
 		return &SizeError{What: "user properties", Size: int64(size), Limit: MaxUserProperties}
@@ -213,30 +257,30 @@ func (d *Draft) collectMessage(m *Message) error {
 	return nil
 }
 
-// arrange puts the reserved properties among the others, sorts all by name, and
-// keeps of equal names the last. It returns how large they are when encoded,
-// without the checksum.
+// arrange adds the reserved properties to the others and sets d.order: all by
+// name, and of equal names only the last. It returns how large they are when
+// encoded, without the checksum.
 func (d *Draft) arrange(reserved []Property, keys []string) (int, error) {
 	for i := range reserved {
 		p := &reserved[i]
-		en := entry{name: p.Name, value: p.Value}
+		kind := entryPlain
 		switch {
 		case p.Name == "":
 			return 0, &InvalidError{Field: "Reserved", Reason: "empty name"}
 		case p.Name == PropCRC:
 			return 0, &InvalidError{Field: "Reserved[" + PropCRC + "]", Reason: "the encoder's own"}
 		case p.Own:
-			en.kind = entryOwn
+			kind = entryOwn
 		case p.Value == "":
-			en.kind = entryGone
+			kind = entryGone
 		}
-		d.props = append(d.props, en)
+		d.add(p.Name, p.Value, kind)
 	}
-	sortEntries(d.props)
+	d.sortProps()
 	size, n := 0, 0
-	for i := range d.props {
-		en := &d.props[i]
-		if i+1 < len(d.props) && d.props[i+1].name == en.name || en.kind == entryGone {
+	for i, at := range d.order {
+		en := &d.props[at]
+		if i+1 < len(d.order) && en.compare(&d.props[d.order[i+1]]) == 0 || en.kind == entryGone {
 			continue // a later one of this name counts
 		}
 		size += len(en.name) + len(en.value) + 2
@@ -246,32 +290,37 @@ func (d *Draft) arrange(reserved []Property, keys []string) (int, error) {
 		case entryKeys:
 			size += joinedSize(keys)
 		}
-		if n != i {
-			d.props[n] = *en
-		}
+		d.order[n] = at
 		n++
 	}
-	clear(d.props[n:])
-	d.props = d.props[:n]
+	d.order = d.order[:n]
 	return size, nil
 }
 
-// sortEntries sorts by name and keeps the order of equal names. A handful is
-// the usual number; many must not cost the square.
-func sortEntries(es []entry) {
-	if len(es) > 24 {
-		slices.SortStableFunc(es, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+// sortProps sets d.order to all of d.props by name, equal names in their order.
+// A handful is the usual number; many must not cost the square.
+func (d *Draft) sortProps() {
+	d.order = d.order[:0]
+	if len(d.props) > 24 {
+		for i := range d.props {
+			d.order = append(d.order, int32(i))
+		}
+		slices.SortFunc(d.order, func(a, b int32) int {
+			return cmp.Or(d.props[a].compare(&d.props[b]), cmp.Compare(a, b))
+		})
 		return
 	}
-	for i := 1; i < len(es); i++ {
-		if es[i-1].name <= es[i].name {
-			continue
+	for i := range d.props {
+		en, j := &d.props[i], i
+		d.order = append(d.order, int32(i))
+		for ; j > 0; j-- {
+			before := &d.props[d.order[j-1]]
+			if en.prefix > before.prefix || en.prefix == before.prefix && en.name >= before.name {
+				break
+			}
+			d.order[j] = d.order[j-1]
 		}
-		en, j := es[i], i
-		for ; j > 0 && en.name < es[j-1].name; j-- {
-			es[j] = es[j-1]
-		}
-		es[j] = en
+		d.order[j] = int32(i)
 	}
 }
 
@@ -381,8 +430,8 @@ func putHead(b []byte, f *frame, magic uint32, sysFlag int32, bodyCRC uint32) {
 // far cheaper to count than to look for in each text.
 func (d *Draft) putProps(b []byte, n int, keys []string) (int, error) {
 	start := n
-	for i := range d.props {
-		en := &d.props[i]
+	for _, at := range d.order {
+		en := &d.props[at]
 		n += copy(b[n:], en.name)
 		b[n] = nameEnd
 		n++
@@ -406,7 +455,7 @@ func (d *Draft) putProps(b []byte, n int, keys []string) (int, error) {
 		b[n] = valueEnd
 		n++
 	}
-	if countSeparators(b[start:n]) != 2*len(d.props) {
+	if countSeparators(b[start:n]) != 2*len(d.order) {
 		return 0, d.findSeparator(keys)
 	}
 	return n, nil
@@ -489,13 +538,18 @@ func putHex(b []byte, v uint64) {
 }
 
 // putDigits writes ten decimal digits, the least significant first, as
-// RocketMQ does.
+// RocketMQ does. The lower eight are taken apart side by side in one word: into
+// two numbers of four digits, then four of two, then eight of one.
 func putDigits(b []byte, v uint32) {
 	_ = b[checksumDigits-1]
-	for i := range checksumDigits {
-		b[i] = byte('0' + v%10)
-		v /= 10
-	}
+	high, low := v/1e8, v%1e8
+	w := uint64(low/1e4) | uint64(low%1e4)<<32
+	top := (w * 10486 >> 20) & 0x7F_0000007F
+	w = top | (w-100*top)<<16
+	top = (w * 103 >> 10) & 0x000F000F000F000F
+	w = top | (w-10*top)<<8
+	binary.BigEndian.PutUint64(b, w|0x3030303030303030)
+	b[8], b[9] = byte('0'+high%10), byte('0'+high/10)
 }
 
 // Bytes returns the record. It aliases the draft and is valid until the draft is

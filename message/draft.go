@@ -103,14 +103,14 @@ const (
 	entryGone            // the property is left out
 )
 
-// frame is everything of a record but its properties.
+// frame is what a record gets from the message it is made of, but for the
+// properties.
 type frame struct {
 	topic   string
 	queueID int32
 	flag    int32
 	body    []byte
 	keys    []string
-	env     *Envelope
 }
 
 var noEnvelope Envelope
@@ -132,8 +132,8 @@ func (d *Draft) Encode(m *Message, q Queue, e *Envelope) error {
 		err = d.collectMessage(m)
 	}
 	if err == nil {
-		f := frame{topic: q.Topic, queueID: q.ID, flag: m.Flag, body: m.Body, keys: m.Keys, env: e}
-		err = d.build(&f, e.SysFlag&^(FlagCompressed|maskEncoding)|m.Encoding.sysFlag())
+		f := frame{topic: q.Topic, queueID: q.ID, flag: m.Flag, body: m.Body, keys: m.Keys}
+		err = d.build(&f, e, e.SysFlag&^(FlagCompressed|maskEncoding)|m.Encoding.sysFlag())
 	}
 	d.clearProps()
 	return err
@@ -160,15 +160,20 @@ func (d *Draft) EncodeRecord(src *Record, q Queue, e *Envelope, drop ...string) 
 	if !env.BornHost.IsValid() {
 		env.BornHost = src.BornHost()
 	}
-	for name, value := range src.Properties() {
+	for rest := src.propertyText(); ; {
+		var name, value string
+		var ok bool
+		if name, value, rest, ok = nextProperty(rest); !ok {
+			break
+		}
 		if name == PropCRC || strings.HasPrefix(name, PrefixOwn) || slices.Contains(drop, name) {
 			continue
 		}
 		d.add(name, value, entryPlain)
 	}
 	const kept = FlagCompressed | FlagMultiTags | FlagUnwrap | FlagInnerBatch | maskEncoding
-	f := frame{topic: q.Topic, queueID: q.ID, flag: src.Flag(), body: src.Body(), env: &env}
-	err := d.build(&f, env.SysFlag&^kept|src.SysFlag()&kept)
+	f := frame{topic: q.Topic, queueID: q.ID, flag: src.Flag(), body: src.Body()}
+	err := d.build(&f, &env, env.SysFlag&^kept|src.SysFlag()&kept)
 	d.clearProps()
 	return err
 }
@@ -334,8 +339,7 @@ func joinedSize(keys []string) int {
 }
 
 // build lays the record out. Everything that Stamp fills in is left as it is.
-func (d *Draft) build(f *frame, sysFlag int32) error {
-	e := f.env
+func (d *Draft) build(f *frame, e *Envelope, sysFlag int32) error {
 	propSize, err := d.arrange(e.Reserved, f.keys)
 	if err != nil {
 		return err
@@ -370,11 +374,11 @@ func (d *Draft) build(f *frame, sysFlag int32) error {
 		return &SizeError{What: "record", Size: size, Limit: math.MaxInt32}
 	}
 	if int64(cap(d.buf)) < size {
-		d.buf = make([]byte, size)
+		d.buf = make([]byte, 0, size)
 	}
 	b := d.buf[:size]
 	d.body = sumBody(f.body)
-	putHead(b, f, magic, sysFlag, d.body.crc)
+	putHead(b, f, e, magic, sysFlag, d.body.crc)
 	n := head + copy(b[head:], f.body)
 	d.bodyEnd = int32(n)
 	d.storedAt = int32(48 + hostSize(sysFlag&FlagBornIPv6 != 0))
@@ -404,8 +408,7 @@ func headSize(sysFlag int32) int {
 }
 
 // putHead writes the fields in front of the body. The stamped ones are zero.
-func putHead(b []byte, f *frame, magic uint32, sysFlag int32, bodyCRC uint32) {
-	e := f.env
+func putHead(b []byte, f *frame, e *Envelope, magic uint32, sysFlag int32, bodyCRC uint32) {
 	be := binary.BigEndian
 	_ = b[:MinRecordSize]
 	be.PutUint32(b[0:], uint32(len(b)))

@@ -140,3 +140,20 @@ func (d Defect) Error() string { return string(d) }
 
 // Is reports whether target is ErrCorrupt.
 func (d Defect) Is(target error) bool { return target == ErrCorrupt }
+
+// RangeError says which queue offset lies outside of [Start, End]. It is
+// ErrOutOfRange for errors.Is.
+type RangeError struct {
+	Queue      Queue
+	Offset     int64
+	Start, End int64 // the first kept offset and the next one to be assigned
+}
+
+// Error names the queue, the offset and the bounds.
+func (e *RangeError) Error() string {
+	return "offset " + strconv.FormatInt(e.Offset, 10) + " of " + e.Queue.String() +
+		" out of range [" + strconv.FormatInt(e.Start, 10) + ", " + strconv.FormatInt(e.End, 10) + "]"
+}
+
+// Is reports whether target is ErrOutOfRange.
+func (e *RangeError) Is(target error) bool { return target == ErrOutOfRange }

@@ -10,4 +10,18 @@ type Bug string
 // The planted mistakes. The comment says what goes wrong.
 const (
 	None Bug = ""
+
+	// QueueAheadOfLog writes queue entries to files before the log has synced
+	// their records.
+	QueueAheadOfLog Bug = "queue-ahead-of-log"
+	// QueueSaveWithoutSync saves the queues' ends without making the queue files
+	// durable first.
+	QueueSaveWithoutSync Bug = "queue-save-without-sync"
+	// QueueStaleBehindEnd leaves what a crash left behind a queue's end.
+	QueueStaleBehindEnd Bug = "queue-stale-behind-end"
+	// QueueRemovesEarly removes expired queue files before the image that no
+	// longer names them is durable.
+	QueueRemovesEarly Bug = "queue-removes-early"
+	// OffsetsBeforeLog stores committed offsets without syncing the log first.
+	OffsetsBeforeLog Bug = "progress: offsets before log"
 )

@@ -65,4 +65,9 @@ func (f *tagFilter) Match(r *Record) bool {
 	return tag != "" && slices.Contains(f.tags, tag)
 }
 
-func (f *tagFilter) String() string { return strings.Join(f.tags, " || ") }
+func (f *tagFilter) String() string {
+	if len(f.tags) == 1 && f.tags[0] == "*" {
+		return "* ||" // the tag of that name; alone it would mean all
+	}
+	return strings.Join(f.tags, " || ")
+}

@@ -1,15 +1,11 @@
 package message
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
-	"unsafe"
 )
 
 const (
@@ -39,69 +35,11 @@ type Draft struct {
 	own     []int32 // where in buf own positions belong
 	scratch [20]byte
 
-	bodyEnd   int32 // where the body ends in buf
 	storedAt  int32 // where STORETIMESTAMP lies in buf
 	bornFixed bool  // BORNTIMESTAMP is not the store time
 	tagHash   int64
-	body      bodySum
 	sum       uint32
 }
-
-// entry is one property on its way into a draft.
-type entry struct {
-	name, value string
-	prefix      uint64 // the first eight bytes of name, for cheap comparison
-	kind        entryKind
-}
-
-// add puts a property behind the others. The fields are set in place: this runs
-// for every property of every message.
-func (d *Draft) add(name, value string, kind entryKind) {
-	n := len(d.props)
-	if n == cap(d.props) {
-		d.props = slices.Grow(d.props, 8)
-	}
-	d.props = d.props[:n+1]
-	en := &d.props[n]
-	en.name, en.value, en.prefix, en.kind = name, value, prefixOf(name), kind
-}
-
-// prefixOf packs the first eight bytes so that unequal numbers compare as the
-// names do. Equal ones say nothing.
-func prefixOf(s string) (p uint64) {
-	switch {
-	case len(s) >= 8:
-		return uint64(load32(s))<<32 | uint64(load32(s[4:]))
-	case len(s) >= 4:
-		// The two loads overlap and agree where they do.
-		return uint64(load32(s))<<32 | uint64(load32(s[len(s)-4:]))<<(64-8*len(s))
-	}
-	for i := range len(s) {
-		p |= uint64(s[i]) << (56 - 8*i)
-	}
-	return p
-}
-
-func load32(s string) uint32 {
-	return uint32(s[0])<<24 | uint32(s[1])<<16 | uint32(s[2])<<8 | uint32(s[3])
-}
-
-// compare orders entries by name.
-func (en *entry) compare(other *entry) int {
-	if en.prefix != other.prefix {
-		return cmp.Compare(en.prefix, other.prefix)
-	}
-	return strings.Compare(en.name, other.name)
-}
-
-type entryKind uint8
-
-const (
-	entryPlain entryKind = iota
-	entryKeys            // the value is the message's keys, joined
-	entryOwn             // the record's own position goes in front of the value
-	entryGone            // the property is left out
-)
 
 // frame is what a record gets from the message it is made of, but for the
 // properties.
@@ -202,142 +140,6 @@ func checkDelay(m *Message) error {
 	return nil
 }
 
-// collectMessage gathers what a user sets into d.props, and checks it but for
-// separator bytes, which build counts for all properties at once.
-func (d *Draft) collectMessage(m *Message) error {
-	if m.Encoding >= LZ4 {
-		return &InvalidError{Field: "Encoding", Reason: m.Encoding.String() + " cannot be written"}
-	}
-	size := 0
-	for name, value := range m.Properties {
-		switch {
-		case name == "":
-			return &InvalidError{Field: "Properties", Reason: "empty name"}
-		case value == "":
-			return &InvalidError{Field: "Properties[" + name + "]", Reason: "empty value"}
-		case Reserved(name):
-			return &InvalidError{Field: "Properties[" + name + "]", Reason: "reserved name"}
-		}
-		size += len(name) + len(value) + 2
-		d.add(name, value, entryPlain)
-	}
-	if m.Tag != "" {
-		if strings.Contains(m.Tag, "||") {
-			return &InvalidError{Field: "Tag", Reason: "contains ||, which separates tags in a filter"}
-		}
-		size += len(PropTags) + len(m.Tag) + 2
-		d.add(PropTags, m.Tag, entryPlain)
-	}
-	if len(m.Keys) > 0 {
-		size += len(PropKeys) + 1 + len(m.Keys)
-		for _, k := range m.Keys {
-			if k == "" {
-				return &InvalidError{Field: "Keys", Reason: "empty key"}
-			}
-			if strings.IndexByte(k, ' ') >= 0 {
-				return &InvalidError{Field: "Keys", Reason: "a key contains a space, which separates keys"}
-			}
-			size += len(k)
-		}
-		d.add(PropKeys, "", entryKeys)
-	}
-	if m.ShardingKey != "" {
-		size += len(PropShardingKey) + len(m.ShardingKey) + 2
-		d.add(PropShardingKey, m.ShardingKey, entryPlain)
-	}
-	if m.IdempotencyKey != "" {
-		size += len(PropIdempotency) + len(m.IdempotencyKey) + 2
-		d.add(PropIdempotency, m.IdempotencyKey, entryPlain)
-	}
-	if !m.ExpireAt.IsZero() {
-		// The text lies in d itself: props are written before scratch is
-		// used again.
-		t := strconv.AppendInt(d.scratch[:0], m.ExpireAt.UnixMilli(), 10)
-		size += len(PropExpire) + len(t) + 2
-		d.add(PropExpire, unsafe.String(unsafe.SliceData(t), len(t)), entryPlain)
-	}
-	if size > MaxUserProperties {
-		return &SizeError{What: "user properties", Size: int64(size), Limit: MaxUserProperties}
-	}
-	return nil
-}
-
-// arrange adds the reserved properties to the others and sets d.order: all by
-// name, and of equal names only the last. It returns how large they are when
-// encoded, without the checksum.
-func (d *Draft) arrange(reserved []Property, keys []string) (int, error) {
-	for i := range reserved {
-		p := &reserved[i]
-		kind := entryPlain
-		switch {
-		case p.Name == "":
-			return 0, &InvalidError{Field: "Reserved", Reason: "empty name"}
-		case p.Name == PropCRC:
-			return 0, &InvalidError{Field: "Reserved[" + PropCRC + "]", Reason: "the encoder's own"}
-		case p.Own:
-			kind = entryOwn
-		case p.Value == "":
-			kind = entryGone
-		}
-		d.add(p.Name, p.Value, kind)
-	}
-	d.sortProps()
-	size, n := 0, 0
-	for i, at := range d.order {
-		en := &d.props[at]
-		if i+1 < len(d.order) && en.compare(&d.props[d.order[i+1]]) == 0 || en.kind == entryGone {
-			continue // a later one of this name counts
-		}
-		size += len(en.name) + len(en.value) + 2
-		switch en.kind {
-		case entryOwn:
-			size += ownDigits
-		case entryKeys:
-			size += joinedSize(keys)
-		}
-		d.order[n] = at
-		n++
-	}
-	d.order = d.order[:n]
-	return size, nil
-}
-
-// sortProps sets d.order to all of d.props by name, equal names in their order.
-// A handful is the usual number; many must not cost the square.
-func (d *Draft) sortProps() {
-	d.order = d.order[:0]
-	if len(d.props) > 24 {
-		for i := range d.props {
-			d.order = append(d.order, int32(i))
-		}
-		slices.SortFunc(d.order, func(a, b int32) int {
-			return cmp.Or(d.props[a].compare(&d.props[b]), cmp.Compare(a, b))
-		})
-		return
-	}
-	for i := range d.props {
-		en, j := &d.props[i], i
-		d.order = append(d.order, int32(i))
-		for ; j > 0; j-- {
-			before := &d.props[d.order[j-1]]
-			if en.prefix > before.prefix || en.prefix == before.prefix && en.name >= before.name {
-				break
-			}
-			d.order[j] = d.order[j-1]
-		}
-		d.order[j] = int32(i)
-	}
-}
-
-// joinedSize is the size of keys joined by one space.
-func joinedSize(keys []string) int {
-	n := len(keys) - 1
-	for _, k := range keys {
-		n += len(k)
-	}
-	return n
-}
-
 // build lays the record out. Everything that Stamp fills in is left as it is.
 func (d *Draft) build(f *frame, e *Envelope, sysFlag int32) error {
 	propSize, err := d.arrange(e.Reserved, f.keys)
@@ -377,10 +179,8 @@ func (d *Draft) build(f *frame, e *Envelope, sysFlag int32) error {
 		d.buf = make([]byte, 0, size)
 	}
 	b := d.buf[:size]
-	d.body = sumBody(f.body)
-	putHead(b, f, e, magic, sysFlag, d.body.crc)
+	putHead(b, f, e, magic, sysFlag)
 	n := head + copy(b[head:], f.body)
-	d.bodyEnd = int32(n)
 	d.storedAt = int32(48 + hostSize(sysFlag&FlagBornIPv6 != 0))
 	d.bornFixed = e.BornAt != 0
 
@@ -408,12 +208,12 @@ func headSize(sysFlag int32) int {
 }
 
 // putHead writes the fields in front of the body. The stamped ones are zero.
-func putHead(b []byte, f *frame, e *Envelope, magic uint32, sysFlag int32, bodyCRC uint32) {
+func putHead(b []byte, f *frame, e *Envelope, magic uint32, sysFlag int32) {
 	be := binary.BigEndian
 	_ = b[:MinRecordSize]
 	be.PutUint32(b[0:], uint32(len(b)))
 	be.PutUint32(b[4:], magic)
-	be.PutUint32(b[8:], bodyCRC&sumMask)
+	be.PutUint32(b[8:], crc32.ChecksumIEEE(f.body)&sumMask)
 	be.PutUint32(b[12:], uint32(f.queueID))
 	be.PutUint32(b[16:], uint32(f.flag))
 	be.PutUint64(b[20:], 0) // QUEUEOFFSET
@@ -426,84 +226,6 @@ func putHead(b []byte, f *frame, e *Envelope, magic uint32, sysFlag int32, bodyC
 	be.PutUint32(b, uint32(e.ReconsumeTimes))
 	be.PutUint64(b[4:], uint64(e.PreparedOffset))
 	be.PutUint32(b[12:], uint32(len(f.body)))
-}
-
-// putProps writes the properties from b[n] on and returns where they end.
-// Separator bytes inside names or values show in their number, which is
-// far cheaper to count than to look for in each text.
-func (d *Draft) putProps(b []byte, n int, keys []string) (int, error) {
-	start := n
-	for _, at := range d.order {
-		en := &d.props[at]
-		n += copy(b[n:], en.name)
-		b[n] = nameEnd
-		n++
-		switch en.kind {
-		case entryOwn:
-			d.own = append(d.own, int32(n))
-			n += copy(b[n:], "0000000000000000")
-		case entryKeys:
-			for k, key := range keys {
-				if k > 0 {
-					b[n] = ' '
-					n++
-				}
-				n += copy(b[n:], key)
-			}
-		}
-		n += copy(b[n:], en.value)
-		if en.name == PropTags {
-			d.tagHash = TagHash(en.value)
-		}
-		b[n] = valueEnd
-		n++
-	}
-	if countSeparators(b[start:n]) != 2*len(d.order) {
-		return 0, d.findSeparator(keys)
-	}
-	return n, nil
-}
-
-// countSeparators counts the bytes 0x01 and 0x02.
-func countSeparators(b []byte) int {
-	return bytes.Count(b, []byte{nameEnd}) + bytes.Count(b, []byte{valueEnd})
-}
-
-// findSeparator names the property that has a separator byte in it.
-func (d *Draft) findSeparator(keys []string) error {
-	for _, k := range keys {
-		if err := checkText("Keys", k); err != nil {
-			return err
-		}
-	}
-	for i := range d.props {
-		en := &d.props[i]
-		if err := checkText("property name", en.name); err != nil {
-			return err
-		}
-		if err := checkText(en.field(), en.value); err != nil {
-			return err
-		}
-	}
-	return &InvalidError{Field: "Properties", Reason: "changed while they were encoded"}
-}
-
-// field is the name of the Message field that a property comes from.
-func (en *entry) field() string {
-	switch en.name {
-	case PropTags:
-		return "Tag"
-	case PropShardingKey:
-		return "ShardingKey"
-	case PropIdempotency:
-		return "IdempotencyKey"
-	}
-	return "Properties[" + en.name + "]"
-}
-
-func (d *Draft) clearProps() {
-	clear(d.props)
-	d.props = d.props[:0]
 }
 
 // Stamp gives the record its place: its position in the log, its offset in the

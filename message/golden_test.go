@@ -220,3 +220,13 @@ func TestGoldenZlib(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, body, 300)
 }
+
+// The format's document shows the same bytes as the golden file.
+func TestGoldenDocument(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "format", "record.md"))
+	require.NoError(t, err)
+	text, err := os.ReadFile(filepath.Join("testdata", "golden", "v1", "v1.txt"))
+	require.NoError(t, err)
+	_, fields, _ := strings.Cut(string(text), "\n")
+	require.Contains(t, string(doc), "```\n"+fields+"```\n")
+}

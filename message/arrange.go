@@ -86,7 +86,7 @@ func (d *Draft) collectMessage(m *Message) error {
 		d.add(name, value, entryPlain)
 	}
 	if m.Tag != "" {
-		if strings.Contains(m.Tag, "||") {
+		if i := strings.IndexByte(m.Tag, '|'); i >= 0 && strings.Contains(m.Tag[i:], "||") {
 			return &InvalidError{Field: "Tag", Reason: "contains ||, which separates tags in a filter"}
 		}
 		size += len(PropTags) + len(m.Tag) + 2
@@ -149,8 +149,13 @@ func (d *Draft) arrange(reserved []Property, keys []string) (int, error) {
 	size, n := 0, 0
 	for i, at := range d.order {
 		en := &d.props[at]
-		if i+1 < len(d.order) && en.compare(&d.props[d.order[i+1]]) == 0 || en.kind == entryGone {
-			continue // a later one of this name counts
+		if i+1 < len(d.order) {
+			if next := &d.props[d.order[i+1]]; next.prefix == en.prefix && next.name == en.name {
+				continue // a later one of this name counts
+			}
+		}
+		if en.kind == entryGone {
+			continue
 		}
 		size += len(en.name) + len(en.value) + 2
 		switch en.kind {

@@ -149,7 +149,7 @@ func TestRoundTrip(t *testing.T) {
 		return string(b)
 	}
 	var d Draft
-	for i := range 2000 {
+	for i := range 600 {
 		m := Message{QueueID: int32(rng.IntN(9)), Topic: "t" + strings.Repeat("x", rng.IntN(200)), Flag: rng.Int32()}
 		m.Body = make([]byte, rng.IntN(6000))
 		for j := range m.Body {

@@ -72,8 +72,8 @@ func (c *checker) folder(dir string, name message.Queue) error {
 	if err != nil {
 		return err
 	}
-	_, known := c.s.Lookup(name)
-	for i, e := range list {
+	q, known := c.s.Lookup(name)
+	for _, e := range list {
 		path := c.s.fsys.Path(dir + "/" + e.Name)
 		base, ok := parseFileName(e.Name)
 		switch {
@@ -82,12 +82,18 @@ func (c *checker) folder(dir string, name message.Queue) error {
 			c.report(path, 0, "stray file")
 		case !known:
 			c.report(path, 0, "file of a queue that does not exist")
-		case e.Size == 0 && i == len(list)-1: // a crash while it was made
-		case e.Size != c.s.o.FileSize:
+		case e.Size != c.s.o.FileSize && c.needed(q, base):
 			c.report(path, e.Size, "file has the wrong length")
 		}
 	}
 	return nil
+}
+
+// needed reports that the queue has entries in the file. Others are what a crash
+// left behind; the queue's first flush removes them.
+func (c *checker) needed(q *Queue, base int64) bool {
+	lo, hi := q.extent()
+	return base >= lo && base <= hi
 }
 
 // queue checks one queue. The bounds are taken once; the dispatcher and the
@@ -146,8 +152,7 @@ func (c *checker) inFiles(ctx context.Context, q *Queue, start, fileEnd int64) e
 
 // movedOn reports that retention or a delete took the file away meanwhile.
 func (c *checker) movedOn(q *Queue, base int64) bool {
-	lo, hi := q.extent()
-	return base < lo || base > hi || q.dead()
+	return !c.needed(q, base) || q.dead()
 }
 
 func (c *checker) file(q *Queue, f *file, path string, start, fileEnd int64) error {

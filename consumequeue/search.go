@@ -93,26 +93,26 @@ func (q *Queue) OffsetAt(ms int64, bound message.Bound, storedAt func(Entry) (in
 func (q *Queue) search(lo, hi int64, behind func(Entry) (bool, error)) (int64, error) {
 	for lo < hi {
 		mid := lo + (hi-lo)/2
-		real, err := q.skipBlank(mid, hi)
+		at, err := q.skipBlank(mid, hi)
 		if err != nil {
 			return 0, err
 		}
-		if real == hi {
+		if at == hi {
 			hi = mid
 			continue
 		}
-		e, err := q.at(real)
+		e, err := q.at(at)
 		if err != nil {
 			return 0, err
 		}
 		ok, err := behind(e)
 		if err != nil {
-			return 0, fmt.Errorf("consumequeue: queue %s offset %d: %w", q.name, real, err)
+			return 0, fmt.Errorf("consumequeue: queue %s offset %d: %w", q.name, at, err)
 		}
 		if ok {
 			hi = mid
 		} else {
-			lo = real + 1
+			lo = at + 1
 		}
 	}
 	return lo, nil

@@ -33,7 +33,7 @@ func (f *osFile) fail(op string, err error) error {
 func (f *osFile) control(fn func(fd uintptr) error) error {
 	var err error
 	if e := f.raw.Control(func(fd uintptr) { err = fn(fd) }); e != nil {
-		return e
+		return iofs.ErrClosed // the only way it fails, under a name that errors.Is knows
 	}
 	return err
 }
@@ -46,7 +46,7 @@ func (f *osFile) SyncData() error {
 	}
 	f.syncDone = nil
 	if err := f.raw.Control(f.syncFn); err != nil {
-		return f.fail("sync data", err)
+		return f.fail("sync data", iofs.ErrClosed)
 	}
 	return f.fail("sync data", f.syncDone)
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -67,4 +68,15 @@ func TestOurLockStopsRecordLock(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close()
 	runSelf(t, "TestOurLockStopsRecordLock", "EMBER_TEST_LOCK="+filepath.Join(dir, "lock"))
+}
+
+// runSelf runs one test of this binary in a process of its own.
+func runSelf(t *testing.T, test, env string) {
+	t.Helper()
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(exe, "-test.run=^"+test+"$", "-test.count=1")
+	cmd.Env = append(os.Environ(), env)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

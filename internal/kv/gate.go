@@ -1,0 +1,207 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/embermq/embermq/internal/clock"
+	"github.com/embermq/embermq/internal/fs"
+)
+
+// phase is the part of its life that a DB is in. It only moves forward.
+type phase int32
+
+const (
+	opening phase = iota // failures are returned to Pebble: its Open ends with them
+	serving              // failures poison, a full disk is waited out
+	closing              // failures are returned to Pebble: its Close ends with them
+	dead                 // no call reaches a file
+)
+
+// gate is the seam between Pebble and the files. Its rule for a failed write is
+// in fail.
+type gate struct {
+	fs       fs.FS
+	poison   *poison
+	room     room
+	readOnly bool
+	phase    atomic.Int32
+
+	// Every call to fs or to one of its files holds this shared; fence holds it
+	// exclusively, so that none is under way when it returns.
+	calls sync.RWMutex
+
+	broken chan struct{} // closed when mu.first is set
+
+	mu struct {
+		sync.Mutex
+		open  map[io.Closer]struct{} // files and locks
+		first error                  // first failed write while opening or closing
+	}
+}
+
+func newGate(fsys fs.FS, p *poison, c clock.Clock, readOnly bool) *gate {
+	g := &gate{fs: fsys, poison: p, readOnly: readOnly, broken: make(chan struct{})}
+	g.mu.open = map[io.Closer]struct{}{}
+	g.room.init(g, c)
+	return g
+}
+
+func (g *gate) in(p phase) bool { return phase(g.phase.Load()) == p }
+
+// ending reports whether Close has begun.
+func (g *gate) ending() bool { return phase(g.phase.Load()) >= closing }
+
+// to moves to a later phase and ends the waits for room that it does not allow.
+func (g *gate) to(p phase) {
+	g.phase.Store(int32(p))
+	if p >= closing {
+		g.room.stop()
+	}
+}
+
+// errFenced is what a call gets that came too late to reach a file.
+var errFenced = errors.New("kv: files are closed")
+
+// call runs op unless the files are out of reach.
+func (g *gate) call(op func() error) error {
+	g.calls.RLock()
+	defer g.calls.RUnlock()
+	if g.in(dead) || g.poison.Err() != nil {
+		return errFenced
+	}
+	return op()
+}
+
+// read runs an operation that changes nothing. Its error is the caller's: a
+// failed read ends one query or one compaction, and nothing was lost by it.
+func (g *gate) read(op func() error) error { return g.call(op) }
+
+// write runs an operation that may be repeated, until it succeeds. A full disk
+// is waited out.
+func (g *gate) write(op func() error) error {
+	if g.readOnly {
+		return ErrReadOnly
+	}
+	for {
+		err := g.call(op)
+		if err == nil || benign(err) || errors.Is(err, fs.ErrLockHeld) {
+			return err
+		}
+		if isFull(err) && g.room.wait() {
+			continue
+		}
+		return g.fail(err)
+	}
+}
+
+// sync runs a sync, which is never repeated: after a failed one the kernel may
+// have dropped the pages and marked them clean, and the next would succeed
+// without them.
+func (g *gate) sync(op func() error) error {
+	if g.readOnly {
+		return nil
+	}
+	if err := g.call(op); err != nil {
+		return g.fail(err)
+	}
+	return nil
+}
+
+// syncNames is sync for a folder. Pebble panics when this fails, on whatever
+// goroutine that happens, so the failure never reaches it in any phase.
+func (g *gate) syncNames(op func() error) error {
+	if g.readOnly {
+		return nil
+	}
+	if err := g.call(op); err != nil {
+		g.condemn(err)
+	}
+	return nil
+}
+
+// tidy removes what nobody needs any more. What stays is found again by the next
+// Open, so a failure is no reason to stop.
+func (g *gate) tidy(op func() error) error {
+	if g.readOnly {
+		return ErrReadOnly
+	}
+	err := g.call(op)
+	if errors.Is(err, errFenced) {
+		g.condemn(err)
+	}
+	return err
+}
+
+// fail decides what a failed write means. It returns only while the DB opens or
+// closes.
+func (g *gate) fail(err error) error {
+	if errors.Is(err, errFenced) || g.in(serving) || g.in(dead) {
+		g.condemn(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.first == nil {
+		g.mu.first = err
+		close(g.broken)
+	}
+	return err
+}
+
+// condemn latches the poison, unless the DB was fenced without it, and parks.
+func (g *gate) condemn(err error) {
+	if !errors.Is(err, errFenced) {
+		g.poison.latch(err)
+	}
+	park()
+}
+
+// failed is the first write or sync that failed while the DB was opening or
+// closing. Pebble passes over some of them.
+func (g *gate) failed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.mu.first
+}
+
+// hold remembers an open file or lock for fence.
+func (g *gate) hold(c io.Closer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.open[c] = struct{}{}
+}
+
+// release closes a file or lock that is held, once.
+func (g *gate) release(c io.Closer) error {
+	return g.call(func() error {
+		g.mu.Lock()
+		_, ok := g.mu.open[c]
+		delete(g.mu.open, c)
+		g.mu.Unlock()
+		if !ok {
+			return nil
+		}
+		return c.Close()
+	})
+}
+
+// fence waits for the calls that are inside the kernel, closes everything that
+// is still open and lets no call through afterwards.
+func (g *gate) fence() error {
+	g.to(dead)
+	g.calls.Lock()
+	defer g.calls.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var errs []error
+	for c := range g.mu.open {
+		if err := c.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("kv: close: %w", err))
+		}
+	}
+	clear(g.mu.open)
+	return errors.Join(errs...)
+}

@@ -31,6 +31,7 @@ func Random(p float64) Mode { return chance + Mode(min(1, max(0, p))*1000) }
 // Modes is one of each, for loops over all.
 var Modes = [...]Mode{KeepNone, KeepAll, Random(0.1), Random(0.5), Random(0.9), OnlyNewestPage, AllButOneSector, LastStoreOfEachFile}
 
+// String is the mode as Name prints it.
 func (m Mode) String() string {
 	switch m {
 	case KeepNone:

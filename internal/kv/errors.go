@@ -6,6 +6,8 @@ import (
 	iofs "io/fs"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/embermq/embermq/internal/fs"
 )
 
 // The sentinels that errors of this package match.
@@ -33,9 +35,9 @@ func typed(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrPoisoned) && !isFull(err):
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrPoisoned) && !fs.IsFull(err):
 		return err
-	case isFull(err):
+	case fs.IsFull(err):
 		kind = ErrDiskFull
 	case errors.Is(err, pebble.ErrDBDoesNotExist):
 		kind = ErrMissing

@@ -3,6 +3,7 @@ package kv
 import (
 	"io"
 	iofs "io/fs"
+	"path"
 	"sync"
 	"time"
 
@@ -134,9 +135,14 @@ var _ vfs.File = (*folder)(nil)
 
 // Sync makes the names in the folder durable.
 func (d *folder) Sync() error {
-	return d.p.change("sync", d.name, d.p.gate.syncNames, func(fsys fs.FS, rel string) error {
+	n := d.p.gate.named.Load()
+	err := d.p.change("sync", d.name, d.p.gate.syncNames, func(fsys fs.FS, rel string) error {
 		return fsys.SyncDir(rel)
 	})
+	if err == nil && path.Clean(d.name) == "." {
+		d.p.gate.durable(n)
+	}
+	return err
 }
 
 // SyncData is Sync.

@@ -36,6 +36,10 @@ type gate struct {
 
 	broken chan struct{} // closed when mu.first is set
 
+	// Changes of names in the DB's folder, counted, and how many of them are
+	// durable. Invariant: named >= namesSynced.
+	named, namesSynced atomic.Int64
+
 	mu struct {
 		sync.Mutex
 		open  map[io.Closer]struct{} // files and locks
@@ -91,7 +95,7 @@ func (g *gate) write(op func() error) error {
 		if err == nil || benign(err) || errors.Is(err, fs.ErrLockHeld) {
 			return err
 		}
-		if isFull(err) && g.room.wait() {
+		if fs.IsFull(err) && g.room.wait() {
 			continue
 		}
 		return g.fail(err)
@@ -123,17 +127,48 @@ func (g *gate) syncNames(op func() error) error {
 	return nil
 }
 
+// settle makes all names durable that were made so far. Each name in a folder
+// becomes durable by itself and in any order, so it comes before a change that
+// must not overtake them.
+func (g *gate) settle() {
+	if n := g.named.Load(); n > g.namesSynced.Load() {
+		_ = g.syncNames(func() error { return g.fs.SyncDir(".") }) // it does not return a failure
+		g.durable(n)
+	}
+}
+
+// name is write for a change of names.
+func (g *gate) name(op func() error) error {
+	defer g.named.Add(1) // also when it failed: it may have been done in part
+	return g.write(op)
+}
+
 // tidy removes what nobody needs any more. What stays is found again by the next
 // Open, so a failure is no reason to stop.
+//
+// Pebble moves its markers by making the new file, removing the old one, and
+// only then syncing the folder: without settle a power cut could leave neither,
+// and the database would be taken for a new one.
 func (g *gate) tidy(op func() error) error {
 	if g.readOnly {
 		return ErrReadOnly
 	}
+	g.settle()
 	err := g.call(op)
 	if errors.Is(err, errFenced) {
 		g.condemn(err)
 	}
 	return err
+}
+
+// durable notes that the first n changes of names are.
+func (g *gate) durable(n int64) {
+	for {
+		old := g.namesSynced.Load()
+		if old >= n || g.namesSynced.CompareAndSwap(old, n) {
+			return
+		}
+	}
 }
 
 // fail decides what a failed write means. It returns only while the DB opens or

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/embermq/embermq/internal/fs"
 )
 
 // poison is the latch for the first failure that cannot be waited out. It never
@@ -82,7 +84,7 @@ func fatalCause(format string, args []interface{}) error {
 // background receives failed flushes and compactions, for example of a table
 // that cannot be read. Pebble would try again at once, for ever.
 func (l *fatal) background(err error) {
-	if isFull(err) && l.gate.ending() {
+	if fs.IsFull(err) && l.gate.ending() {
 		// Close ends the wait for room with this error, and Pebble tries again
 		// only until its own Close has begun.
 		return

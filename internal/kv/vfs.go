@@ -85,10 +85,18 @@ func (p *pebbleFS) change(op, name string, rule func(func() error) error, f func
 	return plain(op, name, rule(func() error { return f(p.gate.fs, rel) }))
 }
 
+// markerPrefix begins the names of the files that say which MANIFEST and which
+// format is in force.
+const markerPrefix = "marker."
+
 // Create makes the file anew; one that has the name is removed first, because
-// it may have a second name in a checkpoint.
+// it may have a second name in a checkpoint. The file that a marker names is
+// durable before the marker is: Pebble has synced its bytes and not its name.
 func (p *pebbleFS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	return p.open(name, p.gate.write, func(fsys fs.FS, rel string) (fs.File, error) {
+	if _, a, err := p.at(name); err == nil && a == nil && !p.gate.readOnly && strings.HasPrefix(path.Base(name), markerPrefix) {
+		p.gate.settle()
+	}
+	return p.open(name, p.gate.name, func(fsys fs.FS, rel string) (fs.File, error) {
 		for {
 			f, err := fsys.Open(rel, fs.Create|fs.Exclusive)
 			if !errors.Is(err, iofs.ErrExist) {
@@ -112,7 +120,7 @@ func (p *pebbleFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 // OpenReadWrite opens the file for reading and writing and makes it when it is
 // missing.
 func (p *pebbleFS) OpenReadWrite(name string, _ vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	f, err := p.open(name, p.gate.write, func(fsys fs.FS, rel string) (fs.File, error) {
+	f, err := p.open(name, p.gate.name, func(fsys fs.FS, rel string) (fs.File, error) {
 		return fsys.Open(rel, fs.Create)
 	})
 	return apply(f, err, opts)
@@ -191,7 +199,7 @@ func (p *pebbleFS) two(op, from, to string, f func(fsys fs.FS, from, to string) 
 	if _, b, err := p.at(to); err != nil || a != b {
 		return errors.Join(errElsewhere, err)
 	}
-	return p.change(op, to, p.gate.write, func(fsys fs.FS, dst string) error {
+	return p.change(op, to, p.gate.name, func(fsys fs.FS, dst string) error {
 		return f(fsys, src, dst)
 	})
 }
@@ -207,7 +215,7 @@ func (p *pebbleFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.
 
 // MkdirAll makes a folder and those above it.
 func (p *pebbleFS) MkdirAll(dir string, _ os.FileMode) error {
-	return p.change("mkdir", dir, p.gate.write, func(fsys fs.FS, rel string) error {
+	return p.change("mkdir", dir, p.gate.name, func(fsys fs.FS, rel string) error {
 		return fsys.MkdirAll(rel)
 	})
 }

@@ -190,10 +190,15 @@ func (c *checker) behind(q *Queue, path string, offset, off int64, b []byte) {
 	if allZero(b) {
 		return
 	}
-	var es [1]Entry
 	var want [EntrySize]byte
-	if n, err := q.Read(offset, es[:]); err == nil && n == 1 {
-		es[0].Encode(want[:])
+	q.mu.Lock()
+	moved := offset < q.fileEnd // the flusher wrote it meanwhile
+	if !moved && offset < q.end {
+		q.chunks[find(q.chunks, offset)].entry(offset).Encode(want[:])
+	}
+	q.mu.Unlock()
+	if moved {
+		return
 	}
 	for i := range b {
 		if b[i] != 0 && b[i] != want[i] {

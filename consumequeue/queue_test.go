@@ -316,4 +316,3 @@ func TestReadOnlyBesideRetention(t *testing.T) {
 	requireFilled(t, rq, 50, 100)
 	require.NoError(t, ro.Close())
 }
-

@@ -232,7 +232,7 @@ func (s *Queues) load() error {
 		return fmt.Errorf("consumequeue: open saved image: %w", err)
 	}
 	inFiles := false
-	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), imageBuffer)
+	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), int(min(size, imageBuffer)))
 	m, err := decodeImage(r, size, s.o.FileSize, func(r savedRow) (func([]byte, int64), error) {
 		inFiles = inFiles || r.flags&rowInFiles != 0
 		return s.restore(r)

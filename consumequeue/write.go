@@ -6,8 +6,8 @@ import (
 	"io"
 	iofs "io/fs"
 	"math"
-	"syscall"
 
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -100,6 +100,9 @@ func (q *Queue) syncedLocked(synced int64) int64 {
 	for i := len(q.chunks) - 1; i >= 0; i-- {
 		c := q.chunks[i]
 		if c.data == nil {
+			if plant.Enabled && plant.Is(plant.QueueBlankAhead) {
+				return c.base + c.n
+			}
 			continue
 		}
 		if first := c.entry(c.base); first.end() > synced {
@@ -145,7 +148,7 @@ func (s *Queues) write(q *Queue, from int64, data []byte) error {
 		fillBlank(data[:at-base])
 		at = base
 	}
-	if !fresh && !cleared && !(plant.Enabled && plant.Is(plant.QueueStaleBehindEnd)) {
+	if !fresh && !cleared {
 		if err := s.clearBehind(f, at-base); err != nil {
 			return s.writeFailed(q, base, err)
 		}
@@ -243,10 +246,4 @@ func isNotExist(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
 func isShort(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // isFull reports that the disk has no room, which passes.
-func isFull(err error) bool {
-	if errors.Is(err, message.ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return true
-	}
-	var code syscall.Errno
-	return errors.As(err, &code) && isFullCode(code)
-}
+func isFull(err error) bool { return errors.Is(err, message.ErrDiskFull) || fs.IsFull(err) }

@@ -17,8 +17,9 @@ const (
 	// QueueSaveWithoutSync saves the queues' ends without making the queue files
 	// durable first.
 	QueueSaveWithoutSync Bug = "queue-save-without-sync"
-	// QueueStaleBehindEnd leaves what a crash left behind a queue's end.
-	QueueStaleBehindEnd Bug = "queue-stale-behind-end"
+	// QueueBlankAhead lets pre-blank entries reach a file before the record that
+	// follows them is synced.
+	QueueBlankAhead Bug = "queue-blank-ahead"
 	// QueueRemovesEarly removes expired queue files before the image that no
 	// longer names them is durable.
 	QueueRemovesEarly Bug = "queue-removes-early"

@@ -332,7 +332,7 @@ func (w *world) verify() error {
 	model := w.model()
 	for name, m := range model {
 		q := w.s.Queue(name)
-		// Retention leaves damaged queues alone until they are rebuilt.
+		// Retention reaches damaged queues when they are rebuilt.
 		if err := q.Ready(context.Background()); err != nil {
 			return err
 		}

@@ -102,6 +102,8 @@ type Queues struct {
 	epoch   atomic.Uint64
 	pending atomic.Uint64
 
+	minPosition atomic.Int64 // of the last Expire
+
 	saveMu   sync.Mutex // one save at a time
 	noSyncFS bool       // guarded by saveMu: SyncFS failed once, files are synced one by one
 

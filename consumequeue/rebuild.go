@@ -165,6 +165,9 @@ func (s *Queues) rebuildDamaged(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
+		if err := q.expire(s.minPosition.Load()); err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, message.ErrNotFound) {
+			errs = append(errs, err) // the queue itself is whole again
+		}
 		s.o.Logger.Info("consumequeue: queue rebuilt", "queue", q.String(), "from", t.base, "to", t.until)
 	}
 	return errors.Join(errs...)

@@ -10,8 +10,9 @@ import (
 // Expire moves the starts up to the first entries at or behind minPosition, the
 // log's new beginning. A queue whose entries all lie before it becomes empty and
 // keeps its end. Whole queue files that hold nothing else, never the last one,
-// are removed after the next save. A damaged queue is left for the next call.
+// are removed after the next save. A damaged queue follows when it is rebuilt.
 func (s *Queues) Expire(minPosition int64) error {
+	s.minPosition.Store(minPosition)
 	var errs []error
 	for _, q := range s.All() {
 		err := q.expire(minPosition)

@@ -1,0 +1,11 @@
+// Package rules holds no code, only tests: what the whole repository keeps to.
+//
+//   - imports_test.go: which folder may import what.
+//   - engine_test.go: what the Engine interfaces of producer and consumer name.
+//   - source_test.go: what library code never does, and words that no file holds.
+//   - docs_test.go: every exported identifier has a comment.
+//   - readme_test.go: the README's code compiles and runs.
+//
+// A rule applies from the day on which its folder appears. A folder without a
+// rule fails the test, so that nobody forgets to write one.
+package rules

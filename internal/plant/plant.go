@@ -25,4 +25,23 @@ const (
 	QueueRemovesEarly Bug = "queue-removes-early"
 	// OffsetsBeforeLog stores committed offsets without syncing the log first.
 	OffsetsBeforeLog Bug = "progress: offsets before log"
+
+	// LogSkipChecksum takes any record that is whole in structure.
+	LogSkipChecksum Bug = "commitlog: checksum not verified"
+	// LogSkipPosition takes a record that names another position: a stale one.
+	LogSkipPosition Bug = "commitlog: position not verified"
+	// LogAckBeforeSync answers an OnDisk append before the sync.
+	LogAckBeforeSync Bug = "commitlog: answered before the sync"
+	// LogKeepTail leaves bytes behind the recovered end as they are.
+	LogKeepTail Bug = "commitlog: tail not zeroed"
+	// LogTrustTail serves what recovery found without writing and syncing it.
+	LogTrustTail Bug = "commitlog: recovered tail not rewritten"
+	// LogRetrySync takes the second answer of a sync that failed.
+	LogRetrySync Bug = "commitlog: failed sync retried"
+	// LogEarlyVisible shows records of an OnDisk log before they are synced.
+	LogEarlyVisible Bug = "commitlog: visible before synced"
+	// LogKeepHalfGroup keeps the part of an atomic group that a crash left.
+	LogKeepHalfGroup Bug = "commitlog: half a group kept"
+	// LogEarlyWatermark saves the watermark before the sync that it tells of.
+	LogEarlyWatermark Bug = "commitlog: watermark ahead of the sync"
 )

@@ -1,0 +1,175 @@
+package commitlog
+
+import (
+	"sync/atomic"
+
+	"github.com/embermq/embermq/message"
+)
+
+// Sequence gives out the offsets of one queue. Only the log's write leader moves
+// it, and takes back what it gave to records that could not be written.
+type Sequence struct{ next atomic.Int64 }
+
+// NewSequence returns a sequence whose next offset is next.
+func NewSequence(next int64) *Sequence {
+	s := &Sequence{}
+	s.next.Store(next)
+	return s
+}
+
+// Next is the offset that the next record gets. While appends are under way it
+// may include records that are not written yet.
+func (s *Sequence) Next() int64 { return s.next.Load() }
+
+// Set moves the sequence. Only for recovery, before the first append.
+func (s *Sequence) Set(next int64) { s.next.Store(next) }
+
+// Entry is one record of a group. The caller fills Draft, Seq and Home; the log
+// fills in where the record went.
+type Entry struct {
+	Draft message.Draft
+	// Seq gives the queue offset. If nil, the record gets Offset as it is.
+	Seq *Sequence
+	// Home is the caller's own and comes back in Apply.
+	Home any
+
+	Position int64 // where the record lies in the log
+	Offset   int64 // its offset in the queue
+	StoredAt int64 // store time in milliseconds
+}
+
+// Mark ties derived state to the log as it is behind this entry.
+func (e *Entry) Mark() message.Mark {
+	return message.Mark{Offset: e.Position + int64(e.Draft.Size()), Fingerprint: e.Draft.Sum()}
+}
+
+// Group is what one Append writes: all of its records or, after a crash, none.
+// Of a group of more than one record the caller has put EMBER_GROUP into the
+// first.
+//
+// Ownership. Append and AppendAsync give the log a hold on the group beside the
+// caller's. Whatever they return, the caller calls Release once when it has read
+// what it wants, and does not touch the group afterwards. When both holds are
+// gone the group goes to Options.Release, where a pool takes it. An append that
+// gave up waiting leaves the group with the log: the caller must then not read or
+// change it, only Release it.
+type Group struct {
+	Entries []Entry
+	// OnDisk waits for the sync.
+	OnDisk bool
+	// Reserve lets the group use the last room on the disk.
+	Reserve bool
+	// Done is called once for a group given to AppendAsync, on a goroutine of
+	// the log, which must not be blocked. It may read the group and owes the
+	// Release.
+	Done func(g *Group, err error)
+	// Owner is the caller's own.
+	Owner any
+
+	log   *Log
+	ready chan role // holds at most one
+	size  int64
+	end   int64 // position behind the last record, once placed
+	err   error
+	holds atomic.Int32
+
+	// The rest is guarded by Log.mu.
+	next       *Group // in the gathering list, a batch, the pending list, or a list to finish
+	nextAnswer *Group // in a chain of groups to answer before they are finished
+	role       role   // what it was chosen for and has not begun, or roleDone
+	async      bool
+	abandoned  bool // its Append gave up waiting; never set once role is roleDone
+	answered   bool // its caller was told while its entries still wait to be applied
+}
+
+// Add appends an entry to the group and returns it. Its draft is empty but keeps
+// the memory of an earlier use.
+func (g *Group) Add() *Entry {
+	if n := len(g.Entries); n < cap(g.Entries) {
+		g.Entries = g.Entries[:n+1]
+	} else {
+		g.Entries = append(g.Entries, Entry{})
+	}
+	e := &g.Entries[len(g.Entries)-1]
+	e.Draft.Reset()
+	e.Seq, e.Home, e.Position, e.Offset, e.StoredAt = nil, nil, 0, 0, 0
+	return e
+}
+
+// Reset empties a group that nobody holds and keeps its memory.
+func (g *Group) Reset() {
+	for i := range g.Entries {
+		e := &g.Entries[i]
+		e.Draft.Reset()
+		e.Seq, e.Home = nil, nil
+	}
+	g.Entries = g.Entries[:0]
+	g.OnDisk, g.Reserve = false, false
+	g.Done, g.Owner, g.err = nil, nil, nil
+}
+
+// Release gives up the caller's hold.
+func (g *Group) Release() { g.drop() }
+
+// drop gives up one hold; the last one hands the group back.
+func (g *Group) drop() {
+	if g.holds.Add(-1) != 0 || g.log == nil {
+		return
+	}
+	if f := g.log.o.Release; f != nil {
+		f(g)
+	}
+}
+
+// prepare makes the group ready for one append and counts its bytes.
+func (g *Group) prepare(l *Log, async bool) {
+	g.log, g.async = l, async
+	g.abandoned, g.answered = false, false
+	g.next, g.nextAnswer, g.role, g.err = nil, nil, roleNone, nil
+	g.end, g.size = 0, 0
+	for i := range g.Entries {
+		g.size += int64(g.Entries[i].Draft.Size())
+	}
+	if g.ready == nil && !async {
+		g.ready = make(chan role, 1)
+	}
+	g.holds.Store(1)
+}
+
+// groupList is a queue of groups, linked by next.
+type groupList struct{ head, tail *Group }
+
+func (q *groupList) push(g *Group) {
+	g.next = nil
+	if q.tail == nil {
+		q.head = g
+	} else {
+		q.tail.next = g
+	}
+	q.tail = g
+}
+
+// join puts all groups of p behind those of q.
+func (q *groupList) join(p groupList) {
+	switch {
+	case p.head == nil:
+	case q.tail == nil:
+		*q = p
+	default:
+		q.tail.next = p.head
+		q.tail = p.tail
+	}
+}
+
+func (q *groupList) pop() *Group {
+	g := q.head
+	if g == nil {
+		return nil
+	}
+	q.head = g.next
+	if q.head == nil {
+		q.tail = nil
+	}
+	g.next = nil
+	return g
+}

@@ -1,0 +1,234 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/embermq/embermq/internal/fs"
+	"github.com/embermq/embermq/message"
+)
+
+// Log is an open commit log.
+type Log struct {
+	o     Options
+	segs  segments
+	state fs.FS
+	wm    watermark
+
+	// Written under mu or by the flag's holder, read by everyone.
+	appended atomic.Int64
+	synced   atomic.Int64
+	visible  atomic.Int64
+
+	// Owned by the write leader.
+	buf        []byte
+	lastStored int64
+	prevCount  int // records groups in the last batch that was synced
+	yield      yielder
+	placed     message.Mark // the last record written
+	active     atomic.Pointer[segment]
+
+	// rollMu guards making the next segment.
+	rollMu sync.Mutex
+	next   atomic.Pointer[segment]
+	step   atomic.Int64 // how far an InCache log reserves ahead
+
+	// applyMu serialises Apply. The rest is what has been applied.
+	applyMu  sync.Mutex
+	applying []*Entry
+	applied  message.Mark
+
+	mu       sync.Mutex
+	gathered groupList // not placed yet
+	queued   int64     // their bytes
+	// cacheWaiting and diskWaiting count gathered groups by what they wait for.
+	cacheWaiting, diskWaiting int
+	firstSync                 *Group // the first gathered group with a caller that can lead
+	// pending are groups that are written but not finished: they wait for a
+	// sync, or (in an OnDisk log) to be applied.
+	pending        groupList
+	pendingDisk    int    // those with somebody waiting
+	pendingLead    *Group // one whose caller can lead a sync
+	pendingMark    message.Mark
+	writing        bool // write leadership is held
+	syncing        bool // sync leadership is held
+	closed         bool
+	cause          error // why the log is poisoned
+	wantSync       bool  // the background shall sync now
+	ticking        bool  // the background will sync within syncEvery
+	syncWake       chan struct{}
+	roomWake       chan struct{}
+	committer      role
+	committerAlive bool
+
+	poisoned atomic.Bool
+	low      atomic.Bool // only groups with Reserve may be appended
+	spaceAt  atomic.Int64
+	noReads  atomic.Bool // closed for reads
+
+	kickCommit chan struct{}
+	kickWork   chan struct{}
+	stop       chan struct{}
+	wg         sync.WaitGroup
+	tickAt     int64 // manual mode: when the dirty bytes are due
+
+	recovery Recovery
+	damage   []damage // read-only: what was found at Open
+	count    counters
+}
+
+// Start is the position of the first byte that is kept.
+func (l *Log) Start() int64 {
+	if list := l.segs.all(); len(list) > 0 {
+		return list[0].base
+	}
+	return l.appended.Load()
+}
+
+// Appended is where the next record goes.
+func (l *Log) Appended() int64 { return l.appended.Load() }
+
+// Synced is the position up to which a power cut takes nothing.
+func (l *Log) Synced() int64 { return l.synced.Load() }
+
+// Visible is the position up to which records may be read and have been applied.
+func (l *Log) Visible() int64 { return l.visible.Load() }
+
+// LastMark is the mark of the last record that was applied, or that Open found.
+// While Apply runs it is still the one before.
+func (l *Log) LastMark() message.Mark {
+	l.applyMu.Lock()
+	defer l.applyMu.Unlock()
+	return l.applied
+}
+
+// AtMark calls f with the mark of the last applied record while no Apply runs.
+// f must not append.
+func (l *Log) AtMark(f func(m message.Mark)) {
+	l.applyMu.Lock()
+	defer l.applyMu.Unlock()
+	f(l.applied)
+}
+
+// Recovery tells what Open found and did.
+func (l *Log) Recovery() Recovery { return l.recovery }
+
+// Segments lists the files, oldest first.
+func (l *Log) Segments() []Segment {
+	list := l.segs.all()
+	out := make([]Segment, len(list))
+	for i, s := range list {
+		out[i] = s.info()
+	}
+	return out
+}
+
+// GroupLimit is the size of the largest group; one over it is ErrTooLarge.
+func (l *Log) GroupLimit() int64 { return l.o.groupLimit() }
+
+// Sync waits until everything that was appended or queued before the call is
+// synced and, in an OnDisk log, visible. ctx bounds the wait.
+func (l *Log) Sync(ctx context.Context) error {
+	if l.o.ReadOnly {
+		return nil
+	}
+	l.mu.Lock()
+	done := l.gathered.head == nil && l.pending.head == nil && !l.writing && !l.syncing &&
+		l.cause == nil && !l.closed && l.synced.Load() == l.appended.Load()
+	l.mu.Unlock()
+	if done {
+		return nil
+	}
+	g := &Group{OnDisk: true, Reserve: true} // a group of nothing is a barrier
+	defer g.Release()
+	return l.append(ctx, g, false)
+}
+
+// Poke says that somebody waits for what is appended and not visible yet: an
+// OnDisk log with unsynced InCache groups then syncs at once.
+func (l *Log) Poke() {
+	if !l.o.OnDisk || l.visible.Load() == l.appended.Load() {
+		return
+	}
+	l.mu.Lock()
+	l.wantSync = l.pending.head != nil
+	kick := l.wantSync
+	l.mu.Unlock()
+	if kick {
+		l.kick()
+	}
+}
+
+// Close waits until everything appended or queued is synced, marks the log as
+// closed cleanly and closes it. Appends during and after it get ErrClosed;
+// reads that hold a segment finish. A poisoned log is closed too, without the
+// clean mark, and the cause is returned. The second call does nothing.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+
+	var errs []error
+	if !l.o.ReadOnly {
+		g := &Group{OnDisk: true, Reserve: true}
+		if err := l.append(context.Background(), g, true); err != nil {
+			errs = append(errs, err)
+		}
+		g.Release()
+	}
+	close(l.stop)
+	l.wg.Wait()
+	if !l.o.ReadOnly && len(errs) == 0 {
+		if err := l.dropNext(); err != nil {
+			errs = append(errs, err)
+		}
+		if err := l.wm.saveClean(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := l.wm.close(); err != nil {
+		errs = append(errs, err)
+	}
+	l.noReads.Store(true)
+	if n := l.next.Swap(nil); n != nil {
+		if h := n.h.Swap(nil); h != nil {
+			h.release()
+		}
+	}
+	l.segs.closeAll()
+	putBuf(l.buf)
+	l.buf = nil
+	return errors.Join(errs...)
+}
+
+// poison ends all appending. The first cause stays.
+func (l *Log) poison(op string, cause error) error {
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause = fmt.Errorf("commitlog: %s: %w: %w", op, message.ErrPoisoned, cause)
+		l.poisoned.Store(true)
+		l.o.Logger.Error("commit log poisoned", "op", op, "cause", cause)
+	}
+	err := l.cause
+	done := l.failAllLocked(err)
+	l.mu.Unlock()
+	l.finish(done, nil)
+	return err
+}
+
+// Poisoned returns why the log takes no appends, or nil.
+func (l *Log) Poisoned() error {
+	if !l.poisoned.Load() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cause
+}

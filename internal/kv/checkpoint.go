@@ -28,10 +28,10 @@ func (d *DB) Checkpoint(ctx context.Context, to fs.FS) error {
 	}
 	return d.run(func() error {
 		defer func() { <-d.target }()
-		a := &away{fs: to}
+		a := newAway(to)
 		d.vfs.away.Store(a)
 		defer d.vfs.away.Store(nil)
-		return typed("checkpoint", d.checkpoint(a))
+		return typed("checkpoint", errors.Join(d.checkpoint(a), a.end()))
 	})
 }
 

@@ -20,7 +20,7 @@ const (
 	batches   = 60
 	keepLast  = 7
 	rangeEach = 10
-	rounds    = 5 // so that each operation meets more than half of the modes
+	rounds    = 3
 )
 
 func workBatch(i int) *Batch {

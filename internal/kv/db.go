@@ -66,7 +66,6 @@ func Open(fsys fs.FS, o Options) (*DB, error) {
 		return nil, typed("open", err)
 	}
 	d.pdb = pdb
-	g.to(serving)
 	if !o.ReadOnly {
 		size := int64(ballastSmall)
 		if o.LargeBallast {
@@ -86,15 +85,16 @@ type opened struct {
 // it hangs.
 func (d *DB) openPebble() (*pebble.DB, error) {
 	done := make(chan opened, 1)
+	s := newScheduler()
 	go func() {
 		var r opened
 		defer func() {
 			if v := recover(); v != nil {
-				r = opened{err: fmt.Errorf("pebble: %v", v)}
+				r = opened{err: panicked(v)}
 			}
 			done <- r
 		}()
-		r.pdb, r.err = pebble.Open(".", d.o.pebbleOptions(d.vfs, &fatal{poison: d.poison, gate: d.gate}))
+		r.pdb, r.err = pebble.Open(".", d.o.pebbleOptions(d.vfs, &fatal{poison: d.poison, gate: d.gate}, s))
 	}()
 	var r opened
 	select {
@@ -112,6 +112,8 @@ func (d *DB) openPebble() (*pebble.DB, error) {
 		_ = d.closePebble(r.pdb)
 		return nil, err
 	}
+	d.gate.to(serving)
+	s.start()
 	return r.pdb, nil
 }
 
@@ -200,11 +202,19 @@ func (d *DB) run(f func() error) error {
 func (d *DB) guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			d.poison.latch(fmt.Errorf("kv: pebble: %v", v))
+			d.poison.latch(panicked(v))
 			err = d.poison.Err()
 		}
 	}()
 	return f()
+}
+
+// panicked keeps the error that Pebble panicked with.
+func panicked(v any) error {
+	if err, ok := v.(error); ok {
+		return fmt.Errorf("kv: pebble: %w", err)
+	}
+	return fmt.Errorf("kv: pebble: %v", v)
 }
 
 // Close waits for the calls in flight, ends open scans with ErrClosed, moves the
@@ -233,7 +243,6 @@ func (d *DB) Close() error {
 	for _, r := range queue {
 		r.done <- ErrClosed
 	}
-	d.gate.to(closing)
 	err := d.shut(idle)
 	d.result = typed("close", errors.Join(err, d.gate.fence()))
 	close(d.closed)
@@ -246,6 +255,12 @@ func (d *DB) shut(idle <-chan struct{}) error {
 	case <-idle:
 	case <-d.poison.done:
 		return d.poison.Err()
+	case <-d.gate.room.stuck():
+		select {
+		case <-idle: // only Pebble's background work waits, and its Close can end that
+		default:
+			return d.giveUp()
+		}
 	}
 	if err := d.abandonable(d.endScans); err != nil {
 		return err
@@ -255,26 +270,49 @@ func (d *DB) shut(idle <-chan struct{}) error {
 			return err
 		}
 	}
+	d.gate.to(closing)
 	if err := d.closePebble(d.pdb); err != nil {
 		return err
 	}
 	return d.gate.failed()
 }
 
-// lastFlush stops waiting at the first failed write: Pebble tries a flush again
-// until its own Close begins.
+// giveUp ends the waits for room outside Pebble's Close, and so by poison.
+func (d *DB) giveUp() error {
+	d.gate.room.stop()
+	<-d.poison.done
+	return d.poison.Err()
+}
+
+// lastFlush stops waiting when the disk is full after all.
 func (d *DB) lastFlush() error {
-	var flushed <-chan struct{}
-	err := d.abandonable(func() (err error) {
-		flushed, err = d.pdb.AsyncFlush()
-		return err
-	})
-	if err != nil {
-		return err
+	type result struct {
+		flushed <-chan struct{}
+		err     error
+	}
+	rotated := make(chan result, 1)
+	go func() {
+		var r result
+		r.err = d.guard(func() (err error) {
+			r.flushed, err = d.pdb.AsyncFlush()
+			return err
+		})
+		rotated <- r
+	}()
+	var r result
+	select {
+	case r = <-rotated:
+	case <-d.poison.done:
+		return d.poison.Err()
+	case <-d.gate.room.stuck():
+		return d.giveUp()
+	}
+	if r.err != nil {
+		return r.err
 	}
 	select {
-	case <-flushed:
-	case <-d.gate.broken:
+	case <-r.flushed:
+	case <-d.gate.room.stuck(): // Pebble's Close ends the flush; the log has it all
 	case <-d.poison.done:
 		return d.poison.Err()
 	}

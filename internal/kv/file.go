@@ -4,7 +4,6 @@ import (
 	"io"
 	iofs "io/fs"
 	"path"
-	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -20,7 +19,7 @@ type file struct {
 	away *away // not nil: a file of a checkpoint, outside the gate's rules
 	name string
 	pos  int64
-	once sync.Once
+	made bool // by Create, so pos is its length
 }
 
 var _ vfs.File = (*file)(nil)
@@ -81,9 +80,13 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 // Preallocate does nothing: room that is taken early is missed by the log.
 func (f *file) Preallocate(int64, int64) error { return nil }
 
-// Stat describes the file.
+// Stat describes the file. For one that is being written it asks nobody, because
+// Pebble panics when its new log cannot tell its length.
 func (f *file) Stat() (vfs.FileInfo, error) {
-	fi := info{name: f.name}
+	fi := info{name: f.name, size: f.pos}
+	if f.made {
+		return fi, nil
+	}
 	err := f.rule(f.gate.read, func() (err error) {
 		fi.size, err = f.f.Size()
 		return err
@@ -109,20 +112,12 @@ func (f *file) Prefetch(int64, int64) error { return nil }
 // Fd returns the value for a file that Pebble cannot reach by itself.
 func (f *file) Fd() uintptr { return vfs.InvalidFd }
 
-// Close closes the file once. What had to be durable was synced before, so a
-// failure tells nothing that matters; after fence the file is closed already.
+// Close closes the file.
 func (f *file) Close() error {
-	var err error
-	f.once.Do(func() {
-		if f.away != nil {
-			err = f.away.note(f.f.Close())
-			return
-		}
-		if err = f.gate.release(f.f); err == errFenced {
-			err = nil
-		}
-	})
-	return err
+	if f.away != nil {
+		return f.away.release(f.f)
+	}
+	return f.gate.release(f.f)
 }
 
 // folder is an open folder: all it can do is sync its names.

@@ -15,9 +15,9 @@ import (
 type phase int32
 
 const (
-	opening phase = iota // failures are returned to Pebble: its Open ends with them
+	opening phase = iota // failures are returned to Pebble, and its Open ends with them
 	serving              // failures poison, a full disk is waited out
-	closing              // failures are returned to Pebble: its Close ends with them
+	closing              // Pebble's Close is at work, and failures are returned to it
 	dead                 // no call reaches a file
 )
 
@@ -34,7 +34,10 @@ type gate struct {
 	// exclusively, so that none is under way when it returns.
 	calls sync.RWMutex
 
-	broken chan struct{} // closed when mu.first is set
+	// Pebble's Open has begun to write a table out of the log. From then on it may
+	// not fail any more: it would close its cache of tables below the goroutine
+	// that collects their statistics, which panics.
+	replaying atomic.Bool
 
 	// Changes of names in the DB's folder, counted, and how many of them are
 	// durable. Invariant: named >= namesSynced.
@@ -48,7 +51,7 @@ type gate struct {
 }
 
 func newGate(fsys fs.FS, p *poison, c clock.Clock, readOnly bool) *gate {
-	g := &gate{fs: fsys, poison: p, readOnly: readOnly, broken: make(chan struct{})}
+	g := &gate{fs: fsys, poison: p, readOnly: readOnly}
 	g.mu.open = map[io.Closer]struct{}{}
 	g.room.init(g, c)
 	return g
@@ -56,10 +59,10 @@ func newGate(fsys fs.FS, p *poison, c clock.Clock, readOnly bool) *gate {
 
 func (g *gate) in(p phase) bool { return phase(g.phase.Load()) == p }
 
-// ending reports whether Close has begun.
+// ending reports whether Pebble's Close has begun.
 func (g *gate) ending() bool { return phase(g.phase.Load()) >= closing }
 
-// to moves to a later phase and ends the waits for room that it does not allow.
+// to moves to a later phase. From closing on nothing waits for room.
 func (g *gate) to(p phase) {
 	g.phase.Store(int32(p))
 	if p >= closing {
@@ -81,8 +84,14 @@ func (g *gate) call(op func() error) error {
 }
 
 // read runs an operation that changes nothing. Its error is the caller's: a
-// failed read ends one query or one compaction, and nothing was lost by it.
-func (g *gate) read(op func() error) error { return g.call(op) }
+// failed read ends one query, and nothing was lost by it.
+func (g *gate) read(op func() error) error {
+	err := g.call(op)
+	if err != nil && err != io.EOF && !benign(err) && g.in(opening) && g.replaying.Load() {
+		g.condemn(err)
+	}
+	return err
+}
 
 // write runs an operation that may be repeated, until it succeeds. A full disk
 // is waited out.
@@ -92,8 +101,8 @@ func (g *gate) write(op func() error) error {
 	}
 	for {
 		err := g.call(op)
-		if err == nil || benign(err) || errors.Is(err, fs.ErrLockHeld) {
-			return err
+		if err == nil {
+			return nil
 		}
 		if fs.IsFull(err) && g.room.wait() {
 			continue
@@ -171,17 +180,18 @@ func (g *gate) durable(n int64) {
 	}
 }
 
-// fail decides what a failed write means. It returns only while the DB opens or
-// closes.
+// fail decides what a failed write means. It returns only while Pebble's Open or
+// Close is at work, which hand the error on. Elsewhere Pebble panics with some
+// errors, and while it has lent a lock back: the deferred unlock is then the end
+// of the process, which no recover prevents.
 func (g *gate) fail(err error) error {
-	if errors.Is(err, errFenced) || g.in(serving) || g.in(dead) {
+	if errors.Is(err, errFenced) || g.in(serving) || g.in(dead) || g.in(opening) && g.replaying.Load() {
 		g.condemn(err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.mu.first == nil {
 		g.mu.first = err
-		close(g.broken)
 	}
 	return err
 }
@@ -209,9 +219,11 @@ func (g *gate) hold(c io.Closer) {
 	g.mu.open[c] = struct{}{}
 }
 
-// release closes a file or lock that is held, once.
+// release closes a file or lock that is held, once. What had to be durable was
+// synced before, so a failure is a sign of a dying disk and no more; but Pebble
+// panics when its log does not close. After fence there is nothing left to do.
 func (g *gate) release(c io.Closer) error {
-	return g.call(func() error {
+	err := g.call(func() error {
 		g.mu.Lock()
 		_, ok := g.mu.open[c]
 		delete(g.mu.open, c)
@@ -221,6 +233,10 @@ func (g *gate) release(c io.Closer) error {
 		}
 		return c.Close()
 	})
+	if err == nil || errors.Is(err, errFenced) {
+		return nil
+	}
+	return g.fail(err)
 }
 
 // fence waits for the calls that are inside the kernel, closes everything that

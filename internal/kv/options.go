@@ -45,7 +45,7 @@ func (o Options) withDefaults() Options {
 
 // pebbleOptions is for quick opens, few goroutines and small files. Everything
 // that is not named is Pebble's default.
-func (o Options) pebbleOptions(p *pebbleFS, l *fatal) *pebble.Options {
+func (o Options) pebbleOptions(p *pebbleFS, l *fatal, s *scheduler) *pebble.Options {
 	po := &pebble.Options{
 		FS:                 p,
 		ReadOnly:           o.ReadOnly,
@@ -65,7 +65,7 @@ func (o Options) pebbleOptions(p *pebbleFS, l *fatal) *pebble.Options {
 		L0StopWritesThreshold:       64,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 	}
-	po.Experimental.CompactionScheduler = newScheduler()
+	po.Experimental.CompactionScheduler = s
 	po.Experimental.FileCacheShards = 1
 	// Compactions that are started by reads would make a reader take Pebble's
 	// main lock.

@@ -20,6 +20,7 @@ type room struct {
 	mu struct {
 		sync.Mutex
 		waiting int
+		stuck   chan struct{} // closed while waiting > 0
 		freed   chan struct{} // closed and replaced when room may have come back
 		stopped bool
 	}
@@ -29,6 +30,7 @@ func (r *room) init(g *gate, c clock.Clock) {
 	r.gate, r.clock = g, c
 	r.stopped = make(chan struct{})
 	r.mu.freed = make(chan struct{})
+	r.mu.stuck = make(chan struct{})
 	r.ballast.gate = g
 }
 
@@ -42,15 +44,8 @@ func (r *room) wait() bool {
 	if !r.gate.in(serving) {
 		return false
 	}
-	r.mu.Lock()
-	freed := r.mu.freed
-	r.mu.waiting++
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		r.mu.waiting--
-		r.mu.Unlock()
-	}()
+	freed := r.enter()
+	defer r.leave()
 	tick, stop := r.clock.After(roomPoll)
 	defer stop()
 	select {
@@ -63,6 +58,33 @@ func (r *room) wait() bool {
 	case <-r.gate.poison.done:
 		return true // the next try finds the gate shut
 	}
+}
+
+func (r *room) enter() (freed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.waiting++
+	if r.mu.waiting == 1 {
+		close(r.mu.stuck)
+	}
+	return r.mu.freed
+}
+
+func (r *room) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.waiting--
+	if r.mu.waiting == 0 {
+		r.mu.stuck = make(chan struct{})
+	}
+}
+
+// stuck is a channel that is closed when some write waits now, or the next time
+// that one does.
+func (r *room) stuck() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.stuck
 }
 
 // waiters is the number of writes that wait for room.

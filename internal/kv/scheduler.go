@@ -9,10 +9,14 @@ import (
 // scheduler lets one compaction run at a time and looks for the next one when
 // it ends. Pebble's own scheduler looks ten times a second for ever, which an
 // idle library must not do; with a fixed limit of one, nothing can become
-// runnable except by TrySchedule or Done.
+// runnable except by TrySchedule, start or Done.
+//
+// Before start it lets none run: a compaction that is at work when Pebble's Open
+// fails uses what the failing Open has closed, and panics.
 type scheduler struct {
 	mu struct {
 		sync.Mutex
+		started bool
 		running bool
 		refused bool // TrySchedule said no since Done last asked
 		asking  int  // calls of Done inside the database; Unregister waits for them
@@ -54,7 +58,7 @@ func (s *scheduler) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 	if s.mu.gone {
 		return false, nil
 	}
-	if s.mu.running {
+	if s.mu.running || !s.mu.started {
 		s.mu.refused = true
 		return false, nil
 	}
@@ -74,12 +78,29 @@ func (s *scheduler) MeasureCPU(pebble.CompactionGoroutineKind) {}
 // CumulativeStats does nothing.
 func (s *scheduler) CumulativeStats(pebble.CompactionGrantHandleStats) {}
 
-// Done ends one compaction and grants the next. The database is asked without
-// mu, because its locks come before mu.
-func (s *scheduler) Done() {
+// start lets compactions run, beginning with one that was refused.
+func (s *scheduler) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mu.started = true
+	if s.mu.refused {
+		go s.grant()
+	}
+}
+
+// Done ends one compaction and grants the next.
+func (s *scheduler) Done() {
+	s.mu.Lock()
 	s.mu.running = false
+	s.mu.Unlock()
+	s.grant()
+}
+
+// grant asks the database for a compaction, without mu, because its locks come
+// before mu.
+func (s *scheduler) grant() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	// A compaction that TrySchedule refuses while the database is being asked
 	// would be forgotten: it came too late for this question and sees the place
 	// taken. So ask again then.

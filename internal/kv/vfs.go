@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -32,6 +33,39 @@ const awayDir = "@checkpoint"
 type away struct {
 	fs    fs.FS
 	first atomic.Pointer[error] // of its failures
+
+	mu   sync.Mutex
+	open map[io.Closer]struct{} // guarded by mu
+}
+
+func newAway(fsys fs.FS) *away { return &away{fs: fsys, open: map[io.Closer]struct{}{}} }
+
+func (a *away) hold(f io.Closer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open[f] = struct{}{}
+}
+
+func (a *away) release(f io.Closer) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.open[f]; !ok {
+		return nil
+	}
+	delete(a.open, f)
+	return a.note(f.Close())
+}
+
+// end closes what Pebble leaves open when a checkpoint fails.
+func (a *away) end() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for f := range a.open {
+		errs = append(errs, f.Close())
+	}
+	clear(a.open)
+	return errors.Join(errs...)
 }
 
 func (a *away) note(err error) error {
@@ -89,6 +123,9 @@ func (p *pebbleFS) change(op, name string, rule func(func() error) error, f func
 // format is in force.
 const markerPrefix = "marker."
 
+// tableSuffix ends the names of tables.
+const tableSuffix = ".sst"
+
 // Create makes the file anew; one that has the name is removed first, because
 // it may have a second name in a checkpoint. The file that a marker names is
 // durable before the marker is: Pebble has synced its bytes and not its name.
@@ -96,7 +133,10 @@ func (p *pebbleFS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error
 	if _, a, err := p.at(name); err == nil && a == nil && !p.gate.readOnly && strings.HasPrefix(path.Base(name), markerPrefix) {
 		p.gate.settle()
 	}
-	return p.open(name, p.gate.name, func(fsys fs.FS, rel string) (fs.File, error) {
+	if strings.HasSuffix(name, tableSuffix) {
+		p.gate.replaying.Store(true)
+	}
+	f, err := p.open(name, p.gate.name, func(fsys fs.FS, rel string) (fs.File, error) {
 		for {
 			f, err := fsys.Open(rel, fs.Create|fs.Exclusive)
 			if !errors.Is(err, iofs.ErrExist) {
@@ -107,6 +147,11 @@ func (p *pebbleFS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error
 			}
 		}
 	})
+	if err != nil {
+		return nil, err
+	}
+	f.made = true
+	return f, nil
 }
 
 // Open opens the file for reading.
@@ -127,7 +172,7 @@ func (p *pebbleFS) OpenReadWrite(name string, _ vfs.DiskWriteCategory, opts ...v
 }
 
 // apply keeps a failed open from becoming an interface that is not nil.
-func apply(f vfs.File, err error, opts []vfs.OpenOption) (vfs.File, error) {
+func apply(f *file, err error, opts []vfs.OpenOption) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -137,20 +182,24 @@ func apply(f vfs.File, err error, opts []vfs.OpenOption) (vfs.File, error) {
 	return f, nil
 }
 
-func (p *pebbleFS) open(name string, rule func(func() error) error, f func(fs.FS, string) (fs.File, error)) (vfs.File, error) {
-	h := &file{gate: p.gate, name: path.Base(name)}
-	err := p.change("open", name, rule, func(fsys fs.FS, rel string) (err error) {
-		h.f, err = f(fsys, rel)
+func (p *pebbleFS) open(name string, rule func(func() error) error, f func(fs.FS, string) (fs.File, error)) (*file, error) {
+	_, a, err := p.at(name)
+	if err != nil {
+		return nil, err
+	}
+	h := &file{gate: p.gate, away: a, name: path.Base(name)}
+	hold := p.gate.hold
+	if a != nil {
+		hold = a.hold
+	}
+	err = p.change("open", name, rule, func(fsys fs.FS, rel string) (err error) {
+		if h.f, err = f(fsys, rel); err == nil {
+			hold(h.f) // inside the call: a fence that follows finds it
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	if _, h.away, err = p.at(name); err != nil {
-		return nil, errors.Join(err, h.f.Close())
-	}
-	if h.away == nil {
-		p.gate.hold(h.f)
 	}
 	return h, nil
 }
@@ -205,11 +254,10 @@ func (p *pebbleFS) two(op, from, to string, f func(fsys fs.FS, from, to string) 
 }
 
 // ReuseForWrite does not reuse: a log that is written over an old one shows its
-// stale records after a crash.
+// stale records after a crash. The old one may stay, and the next Open finds it;
+// Pebble would panic with an error.
 func (p *pebbleFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := p.Remove(from); err != nil {
-		return nil, err
-	}
+	_ = p.Remove(from)
 	return p.Create(to, c)
 }
 
@@ -228,13 +276,14 @@ func (p *pebbleFS) Lock(name string) (io.Closer, error) {
 	}
 	l := &lock{gate: p.gate}
 	err := p.change("lock", name, p.gate.read, func(fsys fs.FS, rel string) (err error) {
-		l.held, err = fsys.Lock(rel)
+		if l.held, err = fsys.Lock(rel); err == nil {
+			p.gate.hold(l.held)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.gate.hold(l.held)
 	return l, nil
 }
 

@@ -1,0 +1,213 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/embermq/embermq/internal/clock"
+	"github.com/embermq/embermq/internal/crash"
+	"github.com/embermq/embermq/internal/fs"
+)
+
+// fullDisk opens a DB on a small disk and applies synced batches until one waits
+// for room. It returns the number of batches that were applied, and where the
+// result of the waiting one arrives.
+func fullDisk(t *testing.T, o Options) (sim *crash.Sim, d *DB, applied int, last chan error) {
+	t.Helper()
+	sim = crash.New(newSeed(t))
+	sim.SetCapacity(3 << 20)
+	d = mustOpen(t, sim.FS(), o)
+	require.EqualValues(t, ballastSmall, d.Stats().Ballast)
+	for {
+		last = make(chan error, 1)
+		go func() { last <- d.Apply(ctx, bigBatch(applied+1), true) }()
+		for {
+			select {
+			case err := <-last:
+				require.NoError(t, err)
+				applied++
+			default:
+				if d.Stats().Waiting == 0 {
+					continue
+				}
+				// Only the tables may wait, while the log still has room.
+				select {
+				case err := <-last:
+					require.NoError(t, err)
+					applied++
+				case <-time.After(50 * time.Millisecond):
+					require.Zero(t, d.Stats().Ballast, "the ballast goes first")
+					return sim, d, applied, last
+				}
+			}
+			break
+		}
+	}
+}
+
+func bigBatch(i int) *Batch {
+	b := &Batch{}
+	// Nothing that compression could make smaller.
+	v := make([]byte, 20_000)
+	x := uint64(i)*2654435761 + 1
+	for j := range v {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		v[j] = byte(x)
+	}
+	b.Set(fmt.Appendf(nil, "%05d", i), v)
+	return b
+}
+
+func count(t *testing.T, d *DB) (n int) {
+	t.Helper()
+	for e, err := range d.Scan(nil, nil) {
+		require.NoError(t, err)
+		n++
+		require.Equal(t, fmt.Sprintf("%05d", n), string(e.Key))
+	}
+	return n
+}
+
+func TestFullDiskWaitsAndResumes(t *testing.T) {
+	noLeak(t)
+	for _, wake := range []string{"freed", "polled"} {
+		t.Run(wake, func(t *testing.T) {
+			c := clock.NewManual(time.Unix(0, 0))
+			sim, d, applied, last := fullDisk(t, Options{MemTable: 256 << 10, Clock: c})
+			require.Greater(t, applied, 50)
+
+			// Reads go on; so does a caller whose context ends.
+			_, ok, err := d.Get(fmt.Appendf(nil, "%05d", applied))
+			require.NoError(t, err)
+			require.True(t, ok)
+			short, cancel := context.WithCancel(ctx)
+			go cancel()
+			require.ErrorIs(t, d.Apply(short, bigBatch(0), true), context.Canceled)
+
+			// In vain: there is no more room than before.
+			d.RoomFreed()
+			c.Advance(roomPoll)
+			until(t, func() bool { return d.Stats().Waiting > 0 })
+			select {
+			case err := <-last:
+				t.Fatal("resumed without room: ", err)
+			default:
+			}
+			require.NoError(t, d.Poison())
+
+			sim.SetCapacity(64 << 20)
+			if wake == "freed" {
+				d.RoomFreed()
+			}
+			until(t, func() bool {
+				if wake == "polled" {
+					c.Advance(roomPoll)
+				}
+				return d.Stats().Waiting == 0
+			})
+			require.NoError(t, <-last)
+			require.NoError(t, d.Flush(ctx))
+			require.EqualValues(t, ballastSmall, d.Stats().Ballast, "laid down again")
+			require.Equal(t, applied+1, count(t, d))
+			require.NoError(t, d.Close())
+
+			d = mustOpen(t, sim.PowerCut(crash.KeepNone, 0).FS(), Options{})
+			require.Equal(t, applied+1, count(t, d))
+			require.NoError(t, d.Close())
+		})
+	}
+}
+
+func TestCloseDoesNotWaitForRoom(t *testing.T) {
+	sim, d, applied, last := fullDisk(t, Options{MemTable: 256 << 10})
+	err := d.Close()
+	require.ErrorIs(t, err, ErrDiskFull)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.Error(t, <-last)
+	require.Zero(t, sim.OpenFiles())
+
+	// The disk is still full, so the state can only be read.
+	ro := mustOpen(t, sim.FS(), Options{ReadOnly: true})
+	n := count(t, ro)
+	require.Contains(t, []int{applied, applied + 1}, n)
+	require.NoError(t, ro.Close())
+	_, err = Open(sim.FS(), Options{})
+	require.ErrorIs(t, err, ErrDiskFull)
+	require.Zero(t, sim.OpenFiles())
+
+	sim.SetCapacity(0)
+	d = mustOpen(t, sim.FS(), Options{MustExist: true})
+	require.Equal(t, n, count(t, d))
+	require.NoError(t, d.Close())
+}
+
+// TestCloseEndsBackgroundWait has a flush wait for room, and no call.
+func TestCloseEndsBackgroundWait(t *testing.T) {
+	noLeak(t)
+	sim := crash.New(newSeed(t))
+	f := fs.NewFaulty(sim.FS())
+	d := mustOpen(t, f, Options{})
+	require.NoError(t, d.Apply(ctx, set("a", "1"), true))
+	f.Fail(fs.Fault{Ops: fs.OpWrite, Name: "*.sst", Times: -1, Err: syscall.ENOSPC})
+	short, cancel := context.WithCancel(ctx)
+	flushed := make(chan error, 1)
+	go func() { flushed <- d.Flush(short) }()
+	until(t, func() bool { return d.Stats().Waiting > 0 })
+	cancel()
+	require.ErrorIs(t, <-flushed, context.Canceled)
+	require.NoError(t, d.Apply(ctx, set("b", "2"), true), "the log has room")
+	require.ErrorIs(t, d.Close(), ErrDiskFull)
+	require.Zero(t, sim.OpenFiles())
+	f.Heal()
+	d = mustOpen(t, f, Options{})
+	require.Equal(t, "a=1 b=2", dump(t, d))
+	require.NoError(t, d.Close())
+}
+
+func TestOpenFindsAndGivesBackTheBallast(t *testing.T) {
+	noLeak(t)
+	sim := crash.New(newSeed(t))
+	d := mustOpen(t, sim.FS(), Options{})
+	require.NoError(t, d.Apply(ctx, set("a", strings.Repeat("x", 100)), true))
+	require.NoError(t, d.Close())
+	d = mustOpen(t, sim.FS(), Options{})
+	require.NoError(t, d.Close())
+	u, err := sim.FS().Usage()
+	require.NoError(t, err)
+	sim.SetCapacity(u.Total - u.Free) // not a page is left
+	d = mustOpen(t, sim.FS(), Options{})
+	require.Zero(t, d.Stats().Ballast)
+	require.NoError(t, d.Apply(ctx, set("b", "2"), true))
+	require.NoError(t, d.Close())
+}
+
+func TestGrow(t *testing.T) {
+	noLeak(t)
+	sim := crash.New(newSeed(t))
+	d := mustOpen(t, sim.FS(), Options{})
+	d.Grow()
+	require.EqualValues(t, ballastLarge, d.Stats().Ballast)
+	require.NoError(t, d.Close())
+	d = mustOpen(t, sim.FS(), Options{})
+	require.EqualValues(t, ballastLarge, d.Stats().Ballast)
+	require.NoError(t, d.Close())
+
+	// A ballast that cannot be laid down is no failure.
+	f := fs.NewFaulty(crash.New(1).FS())
+	f.Fail(fs.Fault{Name: ballastName, Ops: changes, Times: 1})
+	d = mustOpen(t, f, Options{})
+	require.ErrorIs(t, d.Stats().BallastErr, fs.ErrInjected)
+	require.NoError(t, d.Apply(ctx, set("a", "1"), true))
+	require.NoError(t, d.Flush(ctx))
+	require.NoError(t, d.Stats().BallastErr)
+	require.EqualValues(t, ballastSmall, d.Stats().Ballast)
+	require.NoError(t, d.Close())
+}

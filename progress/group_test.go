@@ -51,7 +51,7 @@ func TestGroupThatIsRefused(t *testing.T) {
 		"zero_byte":        {Group{Name: "a\x00b"}, message.ErrInvalidName},
 		"case_twin":        {Group{Name: "Billing"}, message.ErrInvalidName},
 		"retry_max":        {Group{Name: "a", RetryMax: -2}, message.ErrOutOfRange},
-		"retry_max_huge":   {Group{Name: "a", RetryMax: 1 << 40}, message.ErrOutOfRange},
+		"retry_max_huge":   {Group{Name: "a", RetryMax: 1 << 30}, message.ErrOutOfRange},
 		"retry_queues":     {Group{Name: "a", RetryQueues: -1}, message.ErrOutOfRange},
 		"retry_queues_big": {Group{Name: "a", RetryQueues: 1025}, message.ErrOutOfRange},
 	} {

@@ -124,6 +124,8 @@ func TestLastSeenIsStoredSparingly(t *testing.T) {
 
 	r.clock.Advance(time.Minute)
 	r.Touch("a")
+	require.NoError(t, r.Flush(bg))
+	require.Equal(t, n+1, r.db.count())
 	require.NoError(t, r.Close()) // a clean end keeps it exactly
 	r.open()
 	seen, _ := r.LastSeen("a")

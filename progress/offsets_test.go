@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -232,6 +233,29 @@ func TestClosed(t *testing.T) {
 	require.Equal(t, n, r.db.count())
 	r.open()
 	r.has("billing", orders0, 10)
+}
+
+// Close must not return while an edit still writes, and if that edit fails with
+// its batch on disk, Close puts the disk right.
+func TestCloseWaitsForAnEdit(t *testing.T) {
+	bubble(t, func(t *testing.T, db *faultyDB) {
+		r := newRigOn(t, db, live)
+		require.NoError(t, r.CreateGroup(bg, Group{Name: "billing"}))
+		r.commit("billing", orders0, 10)
+		require.NoError(t, r.Flush(bg))
+		db.entered, db.gate = make(chan struct{}, 9), make(chan struct{})
+		db.fail(failsAfter)
+		edited, closed := make(chan error), make(chan error, 1)
+		go func() { edited <- r.Reset(bg, "billing", at(orders0, 3)) }()
+		<-db.entered
+		go func() { closed <- r.Close() }()
+		synctest.Wait()
+		require.Empty(t, closed)
+		close(db.gate)
+		require.ErrorIs(t, <-edited, errDisk)
+		require.NoError(t, <-closed)
+		require.EqualValues(t, 10, r.stored("billing", orders0))
+	})
 }
 
 func TestOptionsAreChecked(t *testing.T) {

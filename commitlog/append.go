@@ -138,7 +138,7 @@ func (l *Log) refuseLocked(closing bool) error {
 		return fmt.Errorf("commitlog: append: %w", message.ErrReadOnly)
 	case l.cause != nil:
 		return l.cause
-	case l.closed && !closing:
+	case l.stopped && !closing:
 		return fmt.Errorf("commitlog: append: %w", message.ErrClosed)
 	}
 	return nil

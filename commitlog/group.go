@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/embermq/embermq/message"
@@ -8,7 +9,14 @@ import (
 
 // Sequence gives out the offsets of one queue. Only the log's write leader moves
 // it, and takes back what it gave to records that could not be written.
-type Sequence struct{ next atomic.Int64 }
+type Sequence struct {
+	next   atomic.Int64
+	closed bool // owned by the write leader
+}
+
+// ErrSequenceClosed is the error of an append whose sequence was closed by a
+// group in front of it in the log (Group.Closes). It matches ErrNotFound.
+var ErrSequenceClosed = fmt.Errorf("commitlog: append: queue closed: %w", message.ErrNotFound)
 
 // NewSequence returns a sequence whose next offset is next.
 func NewSequence(next int64) *Sequence {
@@ -59,6 +67,9 @@ type Group struct {
 	OnDisk bool
 	// Reserve lets the group use the last room on the disk.
 	Reserve bool
+	// Closes are sequences that end here: groups behind this one that use them are
+	// refused with ErrSequenceClosed.
+	Closes []*Sequence
 	// Done is called once for a group given to AppendAsync, on a goroutine of
 	// the log, which must not be blocked. It may read the group and owes the
 	// Release.
@@ -105,7 +116,17 @@ func (g *Group) Reset() {
 	}
 	g.Entries = g.Entries[:0]
 	g.OnDisk, g.Reserve = false, false
-	g.Done, g.Owner, g.err = nil, nil, nil
+	g.Closes, g.Done, g.Owner, g.err = nil, nil, nil, nil
+}
+
+// usesClosed reports whether one of the group's sequences is closed.
+func (g *Group) usesClosed() bool {
+	for i := range g.Entries {
+		if s := g.Entries[i].Seq; s != nil && s.closed {
+			return true
+		}
+	}
+	return false
 }
 
 // Release gives up the caller's hold.

@@ -112,14 +112,20 @@ func (l *Log) leadWriteLocked(self *Group) role {
 		l.mu.Unlock()
 		err = l.write(&batch)
 		if err == nil {
-			return l.written(&batch, self)
+			r := l.written(&batch, self)
+			if l.finish(refused, self) == roleDone {
+				return roleDone
+			}
+			return r
 		}
 		l.mu.Lock()
 		refused.join(batch.list)
 	}
 	// Nothing was written: these groups fail, the others go on.
 	for g := refused.head; g != nil; g = g.next {
-		g.err, g.role = err, roleDone
+		if g.role = roleDone; g.err == nil {
+			g.err = err
+		}
 	}
 	if l.cause != nil {
 		refused.join(l.failAllLocked(l.cause))
@@ -136,7 +142,6 @@ type batch struct {
 	head  *Group
 	count int
 	size  int64
-	mark  int64 // position behind it
 	disk  bool  // somebody waits for the sync
 }
 
@@ -177,13 +182,21 @@ func (l *Log) takeLocked() (b batch, refused groupList, err error) {
 			break
 		}
 		l.takeOneLocked()
+		if l.anyClosed && g.usesClosed() {
+			g.err, g.role = ErrSequenceClosed, roleDone
+			refused.push(g)
+			continue
+		}
+		for _, s := range g.Closes {
+			s.closed, l.anyClosed = true, true
+		}
 		b.list.push(g)
 		b.count++
 		b.size = size
 		b.disk = b.disk || g.OnDisk
 	}
 	b.head = b.list.head
-	return b, groupList{}, nil
+	return b, refused, nil
 }
 
 func (l *Log) takeOneLocked() *Group {

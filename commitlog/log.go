@@ -26,7 +26,8 @@ type Log struct {
 	// Owned by the write leader.
 	buf        []byte
 	lastStored int64
-	prevCount  int // records groups in the last batch that was synced
+	prevCount  int  // groups that waited for the last sync
+	anyClosed  bool // a sequence has been closed
 	yield      yielder
 	placed     message.Mark // the last record written
 	active     atomic.Pointer[segment]
@@ -52,9 +53,9 @@ type Log struct {
 	pending        groupList
 	pendingDisk    int    // those with somebody waiting
 	pendingLead    *Group // one whose caller can lead a sync
-	pendingMark    message.Mark
 	writing        bool // write leadership is held
 	syncing        bool // sync leadership is held
+	stopped        bool // no more appends
 	closed         bool
 	cause          error // why the log is poisoned
 	wantSync       bool  // the background shall sync now
@@ -137,7 +138,7 @@ func (l *Log) Sync(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	done := l.gathered.head == nil && l.pending.head == nil && !l.writing && !l.syncing &&
-		l.cause == nil && !l.closed && l.synced.Load() == l.appended.Load()
+		l.cause == nil && !l.stopped && l.synced.Load() == l.appended.Load()
 	l.mu.Unlock()
 	if done {
 		return nil
@@ -162,11 +163,36 @@ func (l *Log) Poke() {
 	}
 }
 
-// Close waits until everything appended or queued is synced, marks the log as
-// closed cleanly and closes it. Appends during and after it get ErrClosed;
-// reads that hold a segment finish. A poisoned log is closed too, without the
-// clean mark, and the cause is returned. The second call does nothing.
-func (l *Log) Close() error {
+// Stop ends appending: later appends get ErrClosed, and those under way and
+// everything queued are synced and applied when it returns. Reads go on until
+// Close. ctx bounds the wait.
+func (l *Log) Stop(ctx context.Context) error {
+	if l.o.ReadOnly {
+		return nil
+	}
+	l.mu.Lock()
+	l.stopped = true
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		return nil
+	}
+	g := &Group{OnDisk: true, Reserve: true}
+	defer g.Release()
+	return l.append(ctx, g, true)
+}
+
+// Close stops the log, marks it as closed cleanly and closes it; reads that hold
+// a segment finish. A poisoned log is closed too, without the clean mark, and the
+// cause is returned. The second call does nothing.
+func (l *Log) Close() error { return l.close(true) }
+
+// Abandon is Close without the clean mark: the next Open checks everything behind
+// the last sync.
+func (l *Log) Abandon() error { return l.close(false) }
+
+func (l *Log) close(clean bool) error {
+	err := l.Stop(context.Background())
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -175,27 +201,14 @@ func (l *Log) Close() error {
 	l.closed = true
 	l.mu.Unlock()
 
-	var errs []error
-	if !l.o.ReadOnly {
-		g := &Group{OnDisk: true, Reserve: true}
-		if err := l.append(context.Background(), g, true); err != nil {
-			errs = append(errs, err)
-		}
-		g.Release()
-	}
 	close(l.stop)
 	l.wg.Wait()
-	if !l.o.ReadOnly && len(errs) == 0 {
-		if err := l.dropNext(); err != nil {
-			errs = append(errs, err)
-		}
-		if err := l.wm.saveClean(); err != nil {
-			errs = append(errs, err)
+	if !l.o.ReadOnly && err == nil {
+		if err = l.dropNext(); err == nil && clean {
+			err = l.wm.saveClean()
 		}
 	}
-	if err := l.wm.close(); err != nil {
-		errs = append(errs, err)
-	}
+	err = errors.Join(err, l.wm.close())
 	l.noReads.Store(true)
 	if n := l.next.Swap(nil); n != nil {
 		if h := n.h.Swap(nil); h != nil {
@@ -205,7 +218,7 @@ func (l *Log) Close() error {
 	l.segs.closeAll()
 	putBuf(l.buf)
 	l.buf = nil
-	return errors.Join(errs...)
+	return err
 }
 
 // poison ends all appending. The first cause stays.

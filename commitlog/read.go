@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,44 @@ func (l *Log) Record(position int64, size int, buf []byte, r *message.Record) ([
 	}
 	return buf, nil
 }
+
+// RecordAt reads and verifies the record that begins at position into memory of
+// its own. A position at which none begins is ErrNotFound.
+func (l *Log) RecordAt(position int64, r *message.Record) error {
+	h, err := l.hold(position, message.MinRecordSize)
+	if errors.Is(err, message.ErrOutOfRange) || errors.Is(err, message.ErrCorrupt) {
+		err = fmt.Errorf("commitlog: no record begins at %d: %w", position, message.ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	var head [positionEnd]byte
+	err = l.copyOut(h, position, head[:])
+	h.release()
+	if err != nil {
+		return err
+	}
+	size, kind := message.Frame(head[:])
+	if kind != message.FrameMessage || int64(binary.BigEndian.Uint64(head[positionEnd-8:])) != position ||
+		position+int64(size) > h.seg.end() || position+int64(size) > l.visible.Load() {
+		return fmt.Errorf("commitlog: no record begins at %d: %w", position, message.ErrNotFound)
+	}
+	_, err = l.Record(position, size, nil, r)
+	return err
+}
+
+// Path is the file that holds position, as a person would write it.
+func (l *Log) Path(position int64) string {
+	return l.segs.corrupt(position, "").Path
+}
+
+// InFile is where in its file position lies.
+func (l *Log) InFile(position int64) int64 {
+	return l.segs.corrupt(position, "").Offset
+}
+
+// Foreign reports whether position lies in a range that another program wrote.
+func (l *Log) Foreign(position int64) bool { return l.foreignAt(position) }
 
 // hold checks the bounds and returns the held handle of position's segment.
 func (l *Log) hold(position int64, size int) (*handle, error) {
@@ -99,7 +138,7 @@ func copyMapped(mapping, dst, src []byte) (err error) {
 
 // Guard calls f and turns a fault on mapped memory into an error: the disk could
 // not deliver a page, or the file was cut by somebody else. Code that reads bytes
-// from Lend runs in it.
+// from a Lender runs in it.
 func Guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -1,8 +1,11 @@
 package commitlog
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	"github.com/embermq/embermq/message"
 )
@@ -77,46 +80,86 @@ func (l *Log) Resume(from int64) (position int64, ok bool, err error) {
 	return position, ok && position < l.visible.Load(), err
 }
 
-// Ref holds what Lend has lent. The zero value is ready; one Ref serves one
-// goroutine and is kept across calls, so that reading along a queue takes no lock
-// and allocates nothing. Release it in the end.
-type Ref struct {
-	c cursor
+// Walk calls f for every record from the log's start to end, as Scan does, and
+// bad for every stretch that is damaged, behind which it goes on. Nothing is
+// changed. The error is ctx's or one of reading.
+func (l *Log) Walk(ctx context.Context, end int64, f func(r *message.Record), bad func(err error)) error {
+	at := l.Start()
+	for n := 0; at < end; {
+		next, err := l.scan(at, end, true, func(r *message.Record) error {
+			if n++; n&1023 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			f(r)
+			return nil
+		})
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, message.ErrCorrupt) {
+			return err
+		}
+		bad(err)
+		var ok bool
+		if at, ok, err = l.Resume(next + 1); err != nil || !ok {
+			return err
+		}
+	}
+	return nil
 }
 
-// Release gives the lent bytes back.
-func (f *Ref) Release() { f.c.close() }
+// Lender lends records without copying them, one at a time. It is for one
+// goroutine. Reading along a queue with one takes no lock and allocates nothing.
+type Lender struct {
+	l      *Log
+	c      cursor
+	verify bool
+}
 
-// Lend returns the bytes of the record of size bytes at position, without a copy
-// where the platform allows. They are valid until the next Lend or Release of the
-// same Ref. r becomes a view of them; its checksum is verified if verify is set,
-// its structure and position always. Call it inside Guard, and touch the bytes
-// only there.
-//
+var lenders = sync.Pool{New: func() any { return new(Lender) }}
+
+// NewLender returns a lender that verifies checksums if verify is set. Release it
+// in the end. Calls of Lend, and everything that touches what was lent, belong
+// into Guard.
+func (l *Log) NewLender(verify bool) *Lender {
+	d := lenders.Get().(*Lender)
+	d.l, d.verify = l, verify
+	d.c.segs, d.c.mapped = &l.segs, true
+	return d
+}
+
+// Release gives back what was lent. The lender must not be used afterwards.
+func (d *Lender) Release() {
+	d.c.close()
+	*d = Lender{}
+	lenders.Put(d)
+}
+
+// Lend makes r a view of the record of size bytes at position, which is valid
+// until the next Lend or Release. Structure and position are always checked.
 // Errors are those of Record.
-func (l *Log) Lend(f *Ref, position int64, size int, verify bool, r *message.Record) ([]byte, error) {
+func (d *Lender) Lend(position int64, size int, r *message.Record) error {
+	l := d.l
 	if l.noReads.Load() {
-		return nil, fmt.Errorf("commitlog: read: %w", message.ErrClosed)
+		return fmt.Errorf("commitlog: read: %w", message.ErrClosed)
 	}
 	if size < message.MinRecordSize || position < 0 || position > l.visible.Load()-int64(size) {
-		return nil, fmt.Errorf("commitlog: read %d bytes at %d: %w", size, position, message.ErrOutOfRange)
+		return fmt.Errorf("commitlog: read %d bytes at %d: %w", size, position, message.ErrOutOfRange)
 	}
-	c := &f.c
-	c.segs, c.mapped = &l.segs, true
-	b, err := c.bytes(position, size)
+	b, err := d.c.bytes(position, size)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(b) < size {
-		return nil, l.segs.corrupt(position, string(defectPast))
+		return l.segs.corrupt(position, string(defectPast))
 	}
-	if verify {
+	if d.verify {
 		err = checkRecord(r, b, position, l.foreignAt(position))
 	} else if err = r.Reset(b); err == nil && r.Position() != position {
 		err = defectPosition
 	}
 	if err != nil {
-		return nil, l.segs.corrupt(position, err.Error())
+		return l.segs.corrupt(position, err.Error())
 	}
-	return b, nil
+	return nil
 }

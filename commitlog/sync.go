@@ -22,7 +22,7 @@ func (l *Log) leadSync(self *Group) role {
 
 	if from < to {
 		if err := l.syncRange(from, to, mark); err != nil {
-			err = l.poison("sync", err)
+			_ = l.poison("sync", err)
 			l.mu.Lock()
 			return l.syncFailedLocked(self)
 		}

@@ -27,6 +27,11 @@ func (l *Log) write(b *batch) error {
 	seg := l.active.Load()
 	h := seg.h.Load() // pinned as long as the segment is active
 	if err := l.reach(h, tail+b.size); err != nil {
+		for g := b.head; g != nil; g = g.next {
+			for _, s := range g.Closes {
+				s.closed = false
+			}
+		}
 		return l.failed("extend", err)
 	}
 	p := l.place(b, tail, now)
@@ -84,6 +89,9 @@ func (l *Log) takeBack(b *batch) {
 	for g := b.head; g != nil; g = g.next {
 		for i := range g.Entries {
 			all = append(all, &g.Entries[i])
+		}
+		for _, s := range g.Closes {
+			s.closed = false
 		}
 	}
 	for i := len(all) - 1; i >= 0; i-- {

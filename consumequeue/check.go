@@ -125,8 +125,8 @@ func (c *checker) queue(ctx context.Context, q *Queue) error {
 // that nothing unknown lies behind the end.
 func (c *checker) inFiles(ctx context.Context, q *Queue, start, fileEnd int64) error {
 	size := c.s.o.FileSize
-	lo, _ := q.extent()
-	for base := lo; base < fileEnd*EntrySize; base += size {
+	lo, hi := q.extent()
+	for base := lo; base <= hi && base < fileEnd*EntrySize; base += size {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -50,6 +50,7 @@ type Queue struct {
 	// counts while flagDirty is set.
 	unsynced int64
 	damage   error
+	built    uint32 // counts rebuilds, so that a slow reader does not blame new files for old trouble
 	flags    queueFlags
 	grow     int8 // class of the next chunk
 }
@@ -219,7 +220,7 @@ func (q *Queue) readSome(from int64, dst []Entry) (n int, more bool, err error) 
 		q.mu.Unlock()
 		return n, false, nil
 	}
-	fileEnd, flags, damage := q.fileEnd, q.flags, q.damage
+	fileEnd, flags, damage, built := q.fileEnd, q.flags, q.damage, q.built
 	q.mu.Unlock()
 	if flags&flagDamaged != 0 {
 		return 0, false, q.damagedError(damage)
@@ -229,7 +230,7 @@ func (q *Queue) readSome(from int64, dst []Entry) (n int, more bool, err error) 
 			return 0, false, err
 		}
 	}
-	n, err = q.readFile(from, fileEnd, dst)
+	n, err = q.readFile(from, fileEnd, built, dst)
 	return n, err == nil && n > 0, err
 }
 
@@ -258,24 +259,24 @@ func (q *Queue) copyTailLocked(from int64, dst []Entry) (n int) {
 }
 
 // readFile reads entries of one file with one call, straight into dst's memory.
-func (q *Queue) readFile(from, fileEnd int64, dst []Entry) (int, error) {
+func (q *Queue) readFile(from, fileEnd int64, built uint32, dst []Entry) (int, error) {
 	at := from * EntrySize
 	base := at - at%q.s.o.FileSize
 	n := min(int64(len(dst)), fileEnd-from, (base+q.s.o.FileSize-at)/EntrySize)
 	dst = dst[:n]
 	f, err := q.s.files.acquire(q, base, q.s.openFile)
 	if err != nil {
-		return 0, q.readError(from, base, err)
+		return 0, q.readError(from, base, built, err)
 	}
 	_, err = f.f.ReadAt(raw(dst), at-base)
 	q.s.files.release(f)
 	if err != nil {
-		return 0, q.readError(from, base, err)
+		return 0, q.readError(from, base, built, err)
 	}
 	unpack(dst)
 	for i := range dst {
 		if !dst[i].valid() {
-			q.markDamaged(base, at-base+int64(i)*EntrySize, "entry is not valid", nil)
+			q.blame(built, base, at-base+int64(i)*EntrySize, "entry is not valid", nil)
 			return 0, q.damageNow()
 		}
 	}
@@ -285,7 +286,7 @@ func (q *Queue) readFile(from, fileEnd int64, dst []Entry) (int, error) {
 // readError sorts out why a file could not be read: the queue may have moved on
 // (expired, deleted, being rebuilt), a missing or short file is damage, and
 // anything else is the file system's own trouble.
-func (q *Queue) readError(from, base int64, err error) error {
+func (q *Queue) readError(from, base int64, built uint32, err error) error {
 	q.mu.Lock()
 	moved := q.flags&flagDead != 0 || from < q.start
 	rangeErr := q.rangeErrorLocked(from)
@@ -294,7 +295,7 @@ func (q *Queue) readError(from, base int64, err error) error {
 		return rangeErr
 	}
 	if errors.Is(err, fs.ErrNotExist) || isShort(err) {
-		q.markDamaged(base, 0, "file is missing or short", err)
+		q.blame(built, base, 0, "file is missing or short", err)
 		return q.damageNow()
 	}
 	return fmt.Errorf("consumequeue: read queue %s: %w", q.name, err)
@@ -320,9 +321,22 @@ func (q *Queue) MarkDamaged(offset int64, reason string) {
 	q.markDamaged(at-at%q.s.o.FileSize, at%q.s.o.FileSize, reason, nil)
 }
 
+// blame is markDamaged by a reader that began after so many rebuilds.
+func (q *Queue) blame(built uint32, base, off int64, reason string, cause error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.built == built {
+		q.damageLocked(base, off, reason, cause)
+	}
+}
+
 func (q *Queue) markDamaged(base, off int64, reason string, cause error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.damageLocked(base, off, reason, cause)
+}
+
+func (q *Queue) damageLocked(base, off int64, reason string, cause error) {
 	if q.flags&(flagDamaged|flagDead) != 0 || q.flags&flagInFiles == 0 {
 		return
 	}

@@ -230,13 +230,13 @@ func (s *Queues) All() []*Queue {
 }
 
 // Create makes a queue that begins at offset at, for a topic that continues the
-// offsets of a deleted one of its name. A queue that has never held an entry is
-// moved there; one that has is returned as it is.
+// offsets of a deleted one of its name. A queue without entries whose end is not
+// beyond at is moved there; any other is returned as it is.
 func (s *Queues) Create(name message.Queue, at int64) *Queue {
 	q := s.Queue(name)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.emptyLocked() && at >= 0 && at <= maxOffset && q.flags&flagDead == 0 {
+	if q.emptyLocked() && at >= q.end && at <= maxOffset && q.flags&flagDead == 0 {
 		q.touchLocked()
 		q.start, q.end, q.fileEnd = at, at, at
 	}

@@ -188,6 +188,7 @@ func (s *Queues) begin(q *Queue) (*target, error) {
 	q.touchLocked()
 	q.flags &^= flagInFiles | flagCleared | flagVerified
 	q.firstFile = -1
+	q.built++
 	base := min(q.start, q.fileEnd)
 	return &target{q: q, base: base, next: base, until: q.fileEnd}, nil
 }

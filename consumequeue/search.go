@@ -24,6 +24,14 @@ func (s *Queues) Expire(minPosition int64) error {
 }
 
 func (q *Queue) expire(minPosition int64) error {
+	err := q.moveStart(minPosition)
+	if errors.Is(err, message.ErrOutOfRange) {
+		return nil // another call has moved it while this one looked
+	}
+	return err
+}
+
+func (q *Queue) moveStart(minPosition int64) error {
 	start, end := q.Bounds()
 	if start == end {
 		return nil

@@ -22,19 +22,19 @@ func (s *Queues) verify(q *Queue) error {
 }
 
 // extent is the range of byte offsets at which the queue must have files: from
-// lo up to and with hi. A queue without files has lo > hi.
+// lo up to and with hi. A queue that needs no file has lo > hi: it has none, or
+// all entries in files have expired.
 //
 // Files below lo hold expired entries only, files above hi were made after the
 // last save; neither belongs to the queue as it was restored.
 func (q *Queue) extent() (lo, hi int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.flags&flagInFiles == 0 || q.fileEnd == 0 {
+	if q.flags&flagInFiles == 0 || q.start >= q.fileEnd {
 		return 0, -1
 	}
 	size := q.s.o.FileSize
-	last := (q.fileEnd - 1) * EntrySize
-	first := min(q.start*EntrySize, last)
+	first, last := q.start*EntrySize, (q.fileEnd-1)*EntrySize
 	return first - first%size, last - last%size
 }
 
@@ -83,9 +83,17 @@ func (s *Queues) verifyLocked(q *Queue) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.damage != nil { // declared meanwhile
+		return q.damagedError(q.damage)
+	}
 	q.flags |= flagVerified
 	if lo <= hi {
 		q.firstFile = lo
+	} else if !s.o.ReadOnly {
+		// Nothing is left: the next flush makes the file anew.
+		q.touchLocked()
+		q.flags &^= flagInFiles | flagCleared
+		q.firstFile = -1
 	}
 	return nil
 }
@@ -108,16 +116,16 @@ func (s *Queues) skipRemoved(q *Queue, sizes map[int64]int64, lo, hi int64) int6
 // verifyEnds reads the first and the last entry in files.
 func (s *Queues) verifyEnds(q *Queue) error {
 	q.mu.Lock()
-	start, fileEnd, inFiles := q.start, q.fileEnd, q.flags&flagInFiles != 0
+	start, fileEnd, inFiles, built := q.start, q.fileEnd, q.flags&flagInFiles != 0, q.built
 	q.mu.Unlock()
 	if !inFiles || start >= fileEnd {
 		return nil
 	}
 	var first, last [1]Entry
-	if _, err := q.readFile(start, fileEnd, first[:]); err != nil {
+	if _, err := q.readFile(start, fileEnd, built, first[:]); err != nil {
 		return err
 	}
-	if _, err := q.readFile(fileEnd-1, fileEnd, last[:]); err != nil {
+	if _, err := q.readFile(fileEnd-1, fileEnd, built, last[:]); err != nil {
 		return err
 	}
 	if !first[0].Blank() && !last[0].Blank() && first[0].Position > last[0].Position {

@@ -25,18 +25,28 @@
 // # When a file fails
 //
 // A full disk is waited out: the ballast is given back, then the write is tried
-// again whenever room may have come back, and Pebble does not learn of it.
-// During Open and Close nothing waits, and a full disk is the error of the call.
+// again whenever room may have come back, and Pebble does not learn of it. Open
+// and Close do not wait: a full disk is the error of the call.
 //
 // Every other failed write or sync poisons the DB: the first cause is kept, all
 // calls, in flight or later, return an error that matches ErrPoisoned, and the
-// DB serves again only after Close and Open. Pebble reports some failures by
-// Fatalf, expecting the process to end, and some by a panic on a goroutine of
-// its own, which would end it. Neither can happen here, because a failed write
+// DB serves again only after Close and Open. Pebble itself answers a failure by
+// Fatalf, after which the process is expected to end, by a panic on a goroutine
+// of its own, or by a panic while it has lent a lock back, so that the deferred
+// unlock ends the process. None of it can happen here, because a failed write
 // does not return to Pebble: the goroutine that made it is parked for ever. This
 // is a leak on purpose. A poisoned DB leaves behind the goroutines that Pebble
 // had at that moment, blocked, and the memory they hold: its cache and its
 // memtables. Its files and its lock are released by Close.
+//
+// While Pebble opens or closes, failures are returned to it, and it cleans up
+// after itself, with two exceptions that park as well: the sync of a folder, and
+// in Open everything after the first table was begun.
+//
+// # Order of names
+//
+// Names in a folder may become durable in any order. Before a marker file is
+// made, and before anything is removed, the names made so far are synced.
 //
 // # Concurrency
 //
@@ -50,7 +60,7 @@
 //
 // # Lock order
 //
-// DB.mu, then Pebble's locks, then room.mu, then ballast.mu, then the gate's
-// RWMutex. DB.mu is not held while Pebble works, and nothing is held while
-// waiting for room except by Pebble itself.
+// scan.mu, then Pebble's locks, then ballast.mu, then the gate's RWMutex, then
+// the gate's mu. DB.mu, room.mu and the poison's are leaves, except that batches
+// are copied under DB.mu. Nothing of ours is held while waiting for room.
 package kv

@@ -268,6 +268,39 @@ func TestOpenErrors(t *testing.T) {
 	require.ErrorIs(t, err, ErrCorrupt)
 }
 
+// TestCorruptTable damages a block of a table: the read that meets it says so,
+// or background work met it before.
+func TestCorruptTable(t *testing.T) {
+	f := osFS(t)
+	d := mustOpen(t, f, Options{})
+	var b Batch
+	for i := range 2000 {
+		b.Set(fmt.Appendf(nil, "%05d", i), fmt.Appendf(nil, "value %d", i))
+	}
+	require.NoError(t, d.Apply(ctx, &b, true))
+	require.NoError(t, d.Close())
+	es, err := f.List(".")
+	require.NoError(t, err)
+	damaged := 0
+	for _, e := range es {
+		if strings.HasSuffix(e.Name, ".sst") {
+			s, err := f.Open(e.Name, 0)
+			require.NoError(t, err)
+			_, err = s.WriteAt([]byte("rot"), 100)
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+			damaged++
+		}
+	}
+	require.Positive(t, damaged)
+	d = mustOpen(t, f, Options{})
+	_, err = scanAll(d, nil, nil)
+	require.ErrorIs(t, err, ErrCorrupt)
+	_, _, err = d.Get([]byte("00001"))
+	require.ErrorIs(t, err, ErrCorrupt)
+	_ = d.Close()
+}
+
 func TestReadOnlyReadsTheLogAndWritesNothing(t *testing.T) {
 	noLeak(t)
 	f := osFS(t)

@@ -89,6 +89,6 @@ func (l *fatal) background(err error) {
 		// only until its own Close has begun.
 		return
 	}
-	l.poison.latch(fmt.Errorf("kv: background work: %w", err))
+	l.poison.latch(typed("background work", err))
 	park()
 }

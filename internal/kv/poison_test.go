@@ -41,10 +41,6 @@ func (p *progress) faultSession(f fs.FS) error {
 			_, err = scanAll(d, nil, nil)
 		}
 		if err != nil {
-			// The first error must be the one that Close gives when it poisoned.
-			if poison := d.Poison(); poison != nil && !errors.Is(err, ErrPoisoned) {
-				err = fmt.Errorf("poisoned by %v, but the call returned: %v", poison, err)
-			}
 			_ = d.Close()
 			return err
 		}

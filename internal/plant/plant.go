@@ -44,4 +44,9 @@ const (
 	LogKeepHalfGroup Bug = "commitlog: half a group kept"
 	// LogEarlyWatermark saves the watermark before the sync that it tells of.
 	LogEarlyWatermark Bug = "commitlog: watermark ahead of the sync"
+
+	// KVNamesAnyOrder leaves the order of unsynced names below Pebble to chance.
+	KVNamesAnyOrder Bug = "kv: names not synced before what relies on them"
+	// KVLogNotSynced acknowledges a batch whose log was not synced.
+	KVLogNotSynced Bug = "kv: log not synced"
 )

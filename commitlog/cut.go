@@ -56,7 +56,33 @@ func (r *recoverer) cut() error {
 			return err
 		}
 	}
-	return r.dropLater()
+	if err := r.dropLater(); err != nil {
+		return err
+	}
+	return r.names(&c)
+}
+
+// names makes lengths and names durable that a killed process may have left with
+// the kernel: that of the last file, which it had just made, and that of the
+// watermark.
+func (r *recoverer) names(c *cursor) error {
+	l := r.l
+	list := l.segs.all()
+	if l.recovery.Clean || !r.found && len(list) == 0 {
+		return nil
+	}
+	if n := len(list); n > 0 {
+		if err := c.enter(list[n-1].base); err != nil {
+			return err
+		}
+		if err := c.h.file.Sync(); err != nil {
+			return fmt.Errorf("commitlog: sync the last segment: %w", err)
+		}
+	}
+	if err := errors.Join(l.segs.dir.SyncDir("."), l.state.SyncDir(".")); err != nil {
+		return fmt.Errorf("commitlog: sync the folders: %w", err)
+	}
+	return nil
 }
 
 // tailRuns returns where behind the end bytes are not zero. In the segment of the
@@ -83,7 +109,8 @@ func (r *recoverer) tailRuns(c *cursor) ([]Range, error) {
 	return runs, nil
 }
 
-// nonZero appends the runs of sectors in [from, to) that hold anything.
+// nonZero appends the runs of sectors in [from, to) that hold anything. A run
+// lies in one segment.
 func (c *cursor) nonZero(runs []Range, s *segment, from, to int64) ([]Range, error) {
 	for at := from; at < to; {
 		if err := c.enter(at); err != nil {
@@ -106,7 +133,7 @@ func (c *cursor) nonZero(runs []Range, s *segment, from, to int64) ([]Range, err
 				return nil, err
 			}
 			if !isZero(b) {
-				if k := len(runs); k > 0 && runs[k-1].To == at {
+				if k := len(runs); k > 0 && runs[k-1].To == at && at > s.base {
 					runs[k-1].To = at + n
 				} else {
 					runs = append(runs, Range{at, at + n})
@@ -230,7 +257,7 @@ func (r *recoverer) zero(runs []Range) error {
 	}
 	defer h.release()
 	for _, run := range runs {
-		for at := run.From; at < min(run.To, s.end()); {
+		for at := run.From; at < run.To && at < s.end(); {
 			n := min(run.To-at, zeroChunk)
 			if _, err := h.file.WriteAt(zeros[:n], at-s.base); err != nil {
 				return fmt.Errorf("commitlog: zero behind the end: %w", err)

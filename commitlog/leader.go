@@ -142,7 +142,7 @@ type batch struct {
 	head  *Group
 	count int
 	size  int64
-	disk  bool  // somebody waits for the sync
+	disk  bool // somebody waits for the sync
 }
 
 // takeLocked takes from the gathering list what one write can carry: to the end

@@ -53,9 +53,9 @@ type Log struct {
 	pending        groupList
 	pendingDisk    int    // those with somebody waiting
 	pendingLead    *Group // one whose caller can lead a sync
-	writing        bool // write leadership is held
-	syncing        bool // sync leadership is held
-	stopped        bool // no more appends
+	writing        bool   // write leadership is held
+	syncing        bool   // sync leadership is held
+	stopped        bool   // no more appends
 	closed         bool
 	cause          error // why the log is poisoned
 	wantSync       bool  // the background shall sync now
@@ -221,8 +221,8 @@ func (l *Log) close(clean bool) error {
 	return err
 }
 
-// poison ends all appending. The first cause stays.
-func (l *Log) poison(op string, cause error) error {
+// breakDown poisons the log, which ends all appending. The first cause stays.
+func (l *Log) breakDown(op string, cause error) error {
 	l.mu.Lock()
 	if l.cause == nil {
 		l.cause = fmt.Errorf("commitlog: %s: %w: %w", op, message.ErrPoisoned, cause)
@@ -236,8 +236,8 @@ func (l *Log) poison(op string, cause error) error {
 	return err
 }
 
-// Poisoned returns why the log takes no appends, or nil.
-func (l *Log) Poisoned() error {
+// Poison returns why the log takes no appends, or nil.
+func (l *Log) Poison() error {
 	if !l.poisoned.Load() {
 		return nil
 	}

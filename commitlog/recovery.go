@@ -24,6 +24,9 @@ type Recovery struct {
 	// only leaves them out, and then Aside is empty.
 	CutBytes int64
 	Aside    string
+	// CutRecords counts whole records that were cut because the rest of their
+	// group is missing.
+	CutRecords int
 	// Rewritten is how many bytes were written once more because nobody knew
 	// whether they were on disk.
 	Rewritten int64
@@ -130,7 +133,7 @@ func (r *recoverer) run() error {
 	// Invariant: the clean mark is gone, and W and owner are durable, before the
 	// first append: they say how to read what is appended from now on.
 	return l.wm.open(l.state, r.found, slot{
-		sequence: r.slot.sequence + 1, mark: r.scan.mark, maxUnsynced: l.o.MaxUnsynced, owner: l.o.Owner,
+		sequence: r.slot.sequence, mark: r.scan.mark, maxUnsynced: l.o.MaxUnsynced, owner: l.o.Owner,
 	})
 }
 
@@ -290,7 +293,7 @@ func (r *recoverer) findEnd() error {
 func (r *recoverer) scanFrom(c *cursor, at int64) error {
 	l, s := r.l, &r.scan
 	var rec message.Record
-	left := 0 // records that the group at hand still lacks
+	left, size := 0, 0 // records that the group at hand still lacks, and has in all
 	groupAt, groupMark := int64(0), message.Mark{}
 	filesEnd := r.filesEnd()
 	s.defect = ""
@@ -329,7 +332,7 @@ loop:
 				s.defect = defectFrame
 				break
 			}
-			left, groupAt, groupMark = n, at, s.mark
+			left, size, groupAt, groupMark = n, n, at, s.mark
 		}
 		if left > 0 {
 			left--
@@ -340,8 +343,10 @@ loop:
 		at += it.size
 	}
 	s.bad = at
+	l.recovery.CutRecords = 0
 	if left > 0 && !(plant.Enabled && plant.Is(plant.LogKeepHalfGroup)) {
 		s.end, s.mark = groupAt, groupMark
+		l.recovery.CutRecords = size - left
 	}
 	return nil
 }

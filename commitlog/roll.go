@@ -33,10 +33,10 @@ func (l *Log) roll(size int64) error {
 		message.EncodeBlank(blank[:], int(base-tail))
 		if _, err := h.file.WriteAt(blank[:], tail-old.base); err != nil {
 			if !isFull(err) {
-				return l.poison("write a blank", err)
+				return l.breakDown("write a blank", err)
 			}
 			if cerr := clearRange(h, tail-old.base, message.FrameSize); cerr != nil {
-				return l.poison("clear a blank", cerr)
+				return l.breakDown("clear a blank", cerr)
 			}
 			return fullError(err)
 		}

@@ -37,6 +37,6 @@ func (l *Log) Stats() Stats {
 		Yields:   l.count.yields.Load(),
 		Stalls:   l.count.stalls.Load(),
 		LowSpace: l.low.Load(),
-		Poisoned: l.Poisoned(),
+		Poisoned: l.Poison(),
 	}
 }

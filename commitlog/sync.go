@@ -22,7 +22,7 @@ func (l *Log) leadSync(self *Group) role {
 
 	if from < to {
 		if err := l.syncRange(from, to, mark); err != nil {
-			_ = l.poison("sync", err)
+			_ = l.breakDown("sync", err)
 			l.mu.Lock()
 			return l.syncFailedLocked(self)
 		}

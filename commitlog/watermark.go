@@ -102,11 +102,18 @@ func readSlots(state fs.FS) (s slot, found bool, err error) {
 	return s, true, nil
 }
 
-// open opens the file for writing, or makes it with s in it.
+// open opens the file for writing, or makes it, with s in it. s has the sequence
+// that was read: the next save must not hit the slot that it was read from, for
+// the other one may be torn.
 func (w *watermark) open(state fs.FS, found bool, s slot) error {
 	if !found {
+		// Both slots are valid from the start: of two saves that a power cut meets,
+		// one may be torn and the other lost.
 		var b [2 * slotSize]byte
-		s.encode(b[int(s.sequence%2)*slotSize:])
+		s.sequence = 0
+		s.encode(b[:])
+		s.sequence = 1
+		s.encode(b[slotSize:])
 		if err := fs.WriteFile(state, syncedName, b[:]); err != nil {
 			return fmt.Errorf("commitlog: make watermark: %w", err)
 		}
@@ -176,11 +183,11 @@ func (l *Log) SaveDurably() error {
 	if l.o.ReadOnly {
 		return nil
 	}
-	if err := l.Poisoned(); err != nil {
+	if err := l.Poison(); err != nil {
 		return err
 	}
 	if err := l.wm.saveDurably(); err != nil {
-		return l.poison("sync the watermark", err)
+		return l.breakDown("sync the watermark", err)
 	}
 	return nil
 }

@@ -84,20 +84,34 @@ func (l *Log) background(due bool) {
 	}
 	var failed *syncError
 	if err != nil && (!isFull(err) || errors.As(err, &failed)) {
-		_ = l.poison("prepare", err) // every append gets it
+		_ = l.breakDown("prepare", err) // every append gets it
 	}
 }
 
-// Step does, in a manual log, what the background would do now.
-func (l *Log) Step() {
+// Step does, in a manual log, what the background would do now, and reports
+// whether there was anything.
+func (l *Log) Step() bool {
 	if !l.o.Manual || l.o.ReadOnly {
-		return
+		return false
 	}
+	before := l.progress()
 	l.runCommitter()
 	l.mu.Lock()
 	due := l.ticking && l.o.Clock.Now().UnixNano() >= l.tickAt
 	l.mu.Unlock()
 	l.background(due)
+	return l.progress() != before
+}
+
+// progress is a number that changes when the background does something.
+func (l *Log) progress() int64 {
+	n := l.appended.Load() + l.synced.Load()
+	for _, s := range [...]*segment{l.active.Load(), l.next.Load()} {
+		if s != nil {
+			n += s.run.ready.Load() + 1
+		}
+	}
+	return n
 }
 
 // Buffers for gathering and reading. Most are of readChunk bytes.

@@ -38,11 +38,11 @@ func (l *Log) write(b *batch) error {
 	if _, err := h.file.WriteAt(p, tail-seg.base); err != nil {
 		l.takeBack(b)
 		if !isFull(err) {
-			return l.poison("write", err)
+			return l.breakDown("write", err)
 		}
 		// Part of it may have reached the file.
 		if cerr := clearRange(h, tail-seg.base, int64(len(p))); cerr != nil {
-			return l.poison("clear a failed write", cerr)
+			return l.breakDown("clear a failed write", cerr)
 		}
 		l.low.Store(true)
 		return fullError(err)
@@ -108,7 +108,7 @@ func (l *Log) failed(op string, err error) error {
 		l.low.Store(true)
 		return fullError(err)
 	}
-	return l.poison(op, err)
+	return l.breakDown(op, err)
 }
 
 // written makes a written batch count: it moves appended, applies the batch if

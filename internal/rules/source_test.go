@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -202,4 +203,46 @@ func TestPlantedLibraryCode(t *testing.T) {
 	}
 	require.Len(t, checkLibrary(t, "store/x.go", "package p\nfunc init() {}"), 1)
 	require.Empty(t, checkLibrary(t, "internal/fs/x.go", "package p\nimport \"os\"\nvar _ = os.Open"))
+}
+
+// TestPlantedBugsAreUsed finds planted bugs that nothing plants or no test
+// looks for: each constant must stand in library code and in a test.
+func TestPlantedBugsAreUsed(t *testing.T) {
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, filepath.Join(root(t), "internal", "plant", "plant.go"), nil, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	var bugs []string
+	for _, d := range file.Decls {
+		if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.CONST {
+			for _, s := range g.Specs {
+				bugs = append(bugs, s.(*ast.ValueSpec).Names[0].Name)
+			}
+		}
+	}
+	require.Contains(t, bugs, "None")
+	code, tests := make(map[string]bool), make(map[string]bool)
+	for _, name := range repositoryFiles(t) {
+		src, err := os.ReadFile(filepath.Join(root(t), name))
+		if filepath.Ext(name) != ".go" || os.IsNotExist(err) {
+			continue
+		}
+		require.NoError(t, err)
+		where := code
+		if strings.HasSuffix(name, "_test.go") {
+			where = tests
+		}
+		for _, b := range bugs {
+			if regexp.MustCompile(`\bplant\.` + b + `\b`).Match(src) {
+				where[b] = true
+			}
+		}
+	}
+	for _, b := range bugs {
+		if b != "None" && !code[b] {
+			t.Errorf("plant.%s is planted nowhere", b)
+		}
+		if b != "None" && !tests[b] {
+			t.Errorf("no test looks for plant.%s", b)
+		}
+	}
 }

@@ -138,14 +138,18 @@ func (l *Log) Sync(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	done := l.gathered.head == nil && l.pending.head == nil && !l.writing && !l.syncing &&
-		l.cause == nil && !l.stopped && l.synced.Load() == l.appended.Load()
+		l.cause == nil && l.synced.Load() == l.appended.Load()
+	closed := l.closed
 	l.mu.Unlock()
-	if done {
+	switch {
+	case closed:
+		return fmt.Errorf("commitlog: sync: %w", message.ErrClosed)
+	case done:
 		return nil
 	}
 	g := &Group{OnDisk: true, Reserve: true} // a group of nothing is a barrier
 	defer g.Release()
-	return l.append(ctx, g, false)
+	return l.append(ctx, g, true)
 }
 
 // Poke says that somebody waits for what is appended and not visible yet: an

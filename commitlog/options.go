@@ -60,6 +60,13 @@ type Options struct {
 	// a record has only its body's checksum.
 	Foreign []Range
 
+	// Verify is a mark from which on everything is read at Open, so that damage
+	// in front of the watermark is found before anything is changed.
+	Verify message.Mark
+	// Begin is called once, when the log has been found sound and before Open
+	// changes the first byte. Its error ends the open. May be nil.
+	Begin func() error
+
 	// DiskReserve is how much room only groups with Reserve may use. Zero is the
 	// smaller of 32 MiB and an eighth of the file system; negative is none.
 	DiskReserve int64

@@ -108,8 +108,16 @@ func (r *recoverer) run() error {
 	if err := r.checkWatermark(); err != nil {
 		return err
 	}
+	if err := r.verify(); err != nil {
+		return err
+	}
 	if err := r.findEnd(); err != nil {
 		return err
+	}
+	if l.o.Begin != nil && !l.o.ReadOnly {
+		if err := l.o.Begin(); err != nil {
+			return err
+		}
 	}
 	l.recovery.End = r.scan.end
 	if l.recovery.Foreign = l.o.Foreign; r.scan.foreignFrom >= 0 && r.scan.foreignFrom < r.scan.end {
@@ -250,6 +258,37 @@ func (r *recoverer) checkWatermark() error {
 		return nil
 	}
 	return bad
+}
+
+// verify reads what lies between Options.Verify and the watermark: whoever is
+// about to replay it must hear of damage while nothing has been changed yet. A
+// mark that does not fit the log is not the log's trouble.
+func (r *recoverer) verify() error {
+	l, m := r.l, r.l.o.Verify
+	to := r.slot.mark.Offset
+	if l.o.ReadOnly || m.Offset >= to || m.Offset < r.startPosition() {
+		return nil
+	}
+	ok, err := l.segs.markMatches(m, to, inRanges(l.o.Foreign, m.Offset-1))
+	if err != nil || !ok {
+		return err
+	}
+	c := cursor{segs: &l.segs, stopReading: to}
+	defer c.close()
+	var rec message.Record
+	for at := m.Offset; at < to; {
+		it, err := c.look(at, &rec, inRanges(l.o.Foreign, at))
+		switch {
+		case err != nil:
+			return err
+		case it.kind == message.FrameNone:
+			return l.segs.corrupt(at, string(defectZeros))
+		case it.kind == message.FrameBad:
+			return l.segs.corrupt(at, string(it.defect))
+		}
+		at += it.size
+	}
+	return nil
 }
 
 // findEnd scans from the watermark on and tells a torn tail from corruption.

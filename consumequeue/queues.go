@@ -285,6 +285,44 @@ func (s *Queues) home(r *message.Record) *Queue {
 // Path is the place of the queue files, for messages.
 func (s *Queues) Path() string { return s.fsys.Path(".") }
 
+// OldestInMemory is the lowest log position of an entry that is not in a queue
+// file yet; false when all entries are.
+func (s *Queues) OldestInMemory() (position int64, ok bool) {
+	for _, q := range s.All() {
+		q.mu.Lock()
+		for at := q.fileEnd; at < q.end; at++ {
+			var e [1]Entry
+			if q.copyTailLocked(at, e[:]) == 0 {
+				break
+			}
+			if e[0].Blank() {
+				continue
+			}
+			if !ok || e[0].Position < position {
+				position, ok = e[0].Position, true
+			}
+			break
+		}
+		q.mu.Unlock()
+	}
+	return position, ok
+}
+
+// Abandon closes the files and writes nothing: the next open has what was saved
+// last. It may be called more than once.
+func (s *Queues) Abandon() error {
+	s.rebuild.mu.Lock()
+	closed := s.closed.Swap(true)
+	s.rebuild.mu.Unlock()
+	if closed {
+		return nil
+	}
+	s.cancel()
+	s.wg.Wait()
+	s.files.closeAll()
+	return nil
+}
+
 // Close stops the flusher, writes all tails as far as the log is synced, syncs
 // the queue files and closes them. It does not save: Flush, Freeze and save come
 // before it. It may be called more than once.

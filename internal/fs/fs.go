@@ -10,8 +10,8 @@
 // # Durability
 //
 // WriteAt reaches the kernel and survives a kill of the process, not a power
-// cut. SyncData makes written bytes durable, provided that the file's length
-// was durable before; Sync makes length and inode durable too; SyncDir makes
+// cut. SyncData makes written bytes durable, and the length as far as it is
+// needed to read them; Sync makes length and inode durable in any case; SyncDir makes
 // the names in a folder durable. SyncFS does all of it for the whole file
 // system. A failed sync proves nothing afterwards: the kernel may have dropped
 // the dirty pages and marked them clean, so callers never retry one.

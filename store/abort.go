@@ -1,0 +1,118 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/embermq/embermq/internal/fs"
+)
+
+// abortName is RocketMQ's marker of an unclean end. Ours holds the process id,
+// as Java's does, and a random number that the log's watermark holds too: an
+// abort with another number, or none after an unclean end, means that another
+// program has written to the directory meanwhile.
+const abortName = "abort"
+
+// owner identifies one opening of a directory.
+type owner struct {
+	pid   int
+	nonce uint64 // never 0
+}
+
+func newOwner(pid int) owner {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return owner{pid, binary.BigEndian.Uint64(b[:]) | 1}
+}
+
+// readAbort returns who has the directory open or did not close it. A zero
+// nonce with found set means that another program wrote the file.
+func readAbort(root fs.FS) (o owner, found bool, err error) {
+	b, err := fs.Read(root, abortName)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return o, false, nil
+	}
+	if err != nil {
+		return o, false, fmt.Errorf("store: read %s: %w", root.Path(abortName), err)
+	}
+	if len(b) > 256 {
+		b = b[:256]
+	}
+	pid, nonce, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+	o.pid, _ = strconv.Atoi(pid)
+	o.nonce, _ = strconv.ParseUint(nonce, 16, 64)
+	return o, true, nil
+}
+
+// writeAbort makes the marker durable before anything else is changed.
+func writeAbort(root fs.FS, o owner) error {
+	f, err := root.Open(abortName, fs.Create)
+	if err != nil {
+		return fmt.Errorf("store: mark the directory as open: %w", err)
+	}
+	defer f.Close()
+	b := fmt.Appendf(nil, "%d %016x", o.pid, o.nonce)
+	if err := f.Truncate(int64(len(b))); err != nil {
+		return fmt.Errorf("store: mark the directory as open: %w", err)
+	}
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return fmt.Errorf("store: mark the directory as open: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("store: mark the directory as open: %w", err)
+	}
+	if err := root.SyncDir("."); err != nil {
+		return fmt.Errorf("store: mark the directory as open: %w", err)
+	}
+	return nil
+}
+
+func removeAbort(root fs.FS) error {
+	if err := root.Remove(abortName); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("store: mark the directory as closed: %w", err)
+	}
+	if err := root.SyncDir("."); err != nil {
+		return fmt.Errorf("store: mark the directory as closed: %w", err)
+	}
+	return nil
+}
+
+// takeLock excludes every other opener, Java's included.
+func takeLock(root fs.FS) (io.Closer, error) {
+	l, err := root.Lock("lock")
+	if !errors.Is(err, fs.ErrLockHeld) {
+		if err != nil {
+			return nil, fmt.Errorf("store: lock %s: %w", root.Path("lock"), err)
+		}
+		return l, nil
+	}
+	holder := "another program"
+	// The holder's number comes from abort: opening and closing the lock file
+	// here would release a lock that this process holds in another way.
+	if o, found, _ := readAbort(root); found && o.pid != 0 {
+		holder = "process " + strconv.Itoa(o.pid)
+	}
+	return nil, fmt.Errorf("store: %s is in use by %s: %w", root.Path("."), holder, ErrLocked)
+}
+
+// heldElsewhere reports whether another opener has the directory, without
+// making or changing anything.
+func heldElsewhere(root fs.FS) (bool, error) {
+	if _, err := root.Stat("lock"); errors.Is(err, iofs.ErrNotExist) {
+		return false, nil
+	}
+	l, err := root.Lock("lock")
+	if errors.Is(err, fs.ErrLockHeld) {
+		return true, nil
+	}
+	if err != nil {
+		return true, nil // nobody can say: believe no more than the watermark does
+	}
+	return false, l.Close()
+}

@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/message"
+)
+
+// Damage is one thing that Check found wrong.
+type Damage struct {
+	Path   string // the file
+	Offset int64  // byte in it
+	Reason string
+}
+
+func (d Damage) String() string { return fmt.Sprintf("%s at %d: %s", d.Path, d.Offset, d.Reason) }
+
+// Report is what Check saw.
+type Report struct {
+	Records, Bytes  int64 // of the log
+	Queues, Entries int64
+	Blank           int64 // entries without a record, behind damage that was repaired
+	Damages         []Damage
+}
+
+// OK reports that nothing was wrong.
+func (r *Report) OK() bool { return len(r.Damages) == 0 }
+
+// Check reads everything, compares the views with the log and reports what does
+// not fit. It changes nothing and may run beside puts and reads; it looks at what was
+// visible when it began. The error is ctx's or ErrClosed; damage is no error.
+func (s *Store) Check(ctx context.Context) (Report, error) {
+	var r Report
+	if err := s.usable(); err != nil {
+		return r, err
+	}
+	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]int64)}
+	end := s.log.Visible()
+	if err := c.log(end); err != nil {
+		return r, err
+	}
+	if err := c.queues(end); err != nil {
+		return r, err
+	}
+	c.progress()
+	return r, ctx.Err()
+}
+
+type checker struct {
+	s      *Store
+	ctx    context.Context
+	report *Report
+	seen   map[message.Queue]int64 // next queue offset by the log
+}
+
+func (c *checker) damage(path string, offset int64, format string, args ...any) {
+	c.report.Damages = append(c.report.Damages, Damage{path, offset, fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) add(err error) {
+	if d, ok := asDamage(err); ok {
+		c.report.Damages = append(c.report.Damages, d)
+		return
+	}
+	c.damage("", 0, "%v", err)
+}
+
+// log walks every record below end: structure, checksum, position, and queue
+// offsets that follow each other.
+func (c *checker) log(end int64) error {
+	return c.s.log.Walk(c.ctx, end, func(r *message.Record) {
+		c.report.Records++
+		c.report.Bytes += int64(r.Size())
+		if !r.Dispatchable() || !c.s.topics.alive(r.Topic(), r.Position()) {
+			return
+		}
+		name := r.Queue()
+		next, ok := c.seen[name]
+		if !ok {
+			name.Topic = string([]byte(name.Topic))
+		} else if r.Offset() != next && !c.s.foreign(r.Position()) {
+			c.damage(c.s.log.Path(r.Position()), c.s.log.InFile(r.Position()), "record of %s has queue offset %d, the next one is %d", name, r.Offset(), next)
+		}
+		c.seen[name] = r.Offset() + 1
+	}, func(err error) { c.add(err) })
+}
+
+// queues compares every entry with the record that it names, and every queue's
+// end with the last record of the log.
+func (c *checker) queues(end int64) error {
+	var rec message.Record
+	buf := make([]byte, 0)
+	verify := func(q message.Queue, offset int64, e consumequeue.Entry) error {
+		c.report.Entries++
+		if e.Blank() {
+			c.report.Blank++
+			return nil
+		}
+		if e.Position >= end {
+			return nil // put since Check began
+		}
+		if cap(buf) < int(e.Size) {
+			buf = make([]byte, e.Size)
+		}
+		if _, err := c.s.log.Record(e.Position, int(e.Size), buf[:e.Size], &rec); err != nil {
+			return fmt.Errorf("names position %d: %w", e.Position, err)
+		}
+		switch {
+		case rec.Topic() != q.Topic || rec.QueueID() != q.ID:
+			return fmt.Errorf("names a record of %s/%d", rec.Topic(), rec.QueueID())
+		case rec.Offset() != offset && !c.s.foreign(rec.Position()):
+			return fmt.Errorf("names record %d of its queue", rec.Offset())
+		case e.TagHash != c.s.tagCode(&rec):
+			return fmt.Errorf("has tag hash %d, the record's is %d", e.TagHash, c.s.tagCode(&rec))
+		}
+		return nil
+	}
+	err := c.s.queues.Check(c.ctx, verify, func(path string, off int64, reason string) {
+		c.damage(path, off, "%s", reason)
+	})
+	if err != nil {
+		return err
+	}
+	c.s.topics.all(func(q *queue) {
+		c.report.Queues++
+		_, have := q.entries.Bounds()
+		if want, ok := c.seen[q.name]; ok && have < want {
+			c.damage(c.s.queueFS.Path(q.name.String()), 0, "queue %s ends at %d, the log at %d", q.name, have, want)
+		}
+	})
+	return c.ctx.Err()
+}
+
+// progress checks that no committed offset lies behind the end of its queue.
+func (c *checker) progress() {
+	if c.s.progress == nil {
+		return
+	}
+	for _, g := range c.s.progress.Groups() {
+		for q, offset := range c.s.progress.Offsets(g.Name) {
+			if _, end, ok := c.s.queueBounds(q); ok && offset > end {
+				c.damage(c.s.metaFS.Path("."), 0, "group %s: offset %d of %s lies behind its end %d", g.Name, offset, q, end)
+			}
+		}
+	}
+}

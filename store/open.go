@@ -1,0 +1,293 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/progress"
+)
+
+// Open opens the store in dir and makes it when dir is missing or empty. After
+// a crash it recovers first: it cuts a torn tail, rewrites and syncs what the
+// last process may not have synced, and replays what views have not saved;
+// Stats().Recovery tells what was done. Open changes nothing when it fails with
+// a *CorruptError: OpenReadOnly reads such a directory.
+//
+// Only one process, and one Store in it, may have a directory open; others get
+// ErrLocked with the holder's process id. Other errors are *OptionMismatchError
+// for options that disagree with the directory, *MissingError for a part that is
+// not mounted, ErrUnknownFormat for a directory that is not a store or is a newer
+// program's, all problems of the options at once, and those of the file system.
+func Open(dir string, opts ...Option) (*Store, error) {
+	return open(dir, false, opts)
+}
+
+// OpenReadOnly opens the log and the queues of a store without writing a byte,
+// also beside a process that has it open: it then shows what was on disk at the time
+// of the call. A torn tail is cut in memory only. Beside damage everything else is
+// readable, and reading the damage gives *CorruptError. Puts and settings return
+// ErrReadOnly; groups, timers and transactions belong to the writer.
+func OpenReadOnly(dir string, opts ...Option) (*Store, error) {
+	return open(dir, true, opts)
+}
+
+func open(dir string, readOnly bool, opts []Option) (*Store, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	c.readOnly = readOnly
+	s := &Store{cfg: c, closing: make(chan struct{}), nudge: make(chan struct{}, 1)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ids = message.NewIDs(c.env.Clock.Now)
+	began := c.env.Clock.Now()
+	if err := s.open(dir); err != nil {
+		s.cancel()
+		return nil, errors.Join(err, s.abandon())
+	}
+	s.recovery.Took = c.env.Clock.Now().Sub(began)
+	if !c.env.Manual && !readOnly {
+		s.startBackground()
+	}
+	return s, nil
+}
+
+func (s *Store) open(dir string) error {
+	if err := s.openFolders(dir, !s.cfg.readOnly); err != nil {
+		return err
+	}
+	if err := s.claim(); err != nil {
+		return err
+	}
+	if err := s.openQueues(); err != nil {
+		return err
+	}
+	g := newGate()
+	meta := make(chan error, 1)
+	go func() { meta <- s.openMeta(g) }() // Pebble reads its log while ours is scanned
+	err := s.openLog(g)
+	g.decide(err)
+	if metaErr := <-meta; err == nil {
+		err = metaErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.openViews(); err != nil {
+		return err
+	}
+	return s.replay()
+}
+
+// claim takes the lock and tells what the directory is. A new one is laid out.
+func (s *Store) claim() (err error) {
+	if !s.cfg.readOnly {
+		if s.lock, err = takeLock(s.root); err != nil {
+			return err
+		}
+	}
+	isNew, err := s.inspect()
+	if err != nil {
+		return err
+	}
+	if s.cfg.readOnly {
+		if isNew {
+			return fmt.Errorf("store: %s is empty: %w", s.root.Path("."), ErrNotFound)
+		}
+		s.live, err = heldElsewhere(s.root)
+		return err
+	}
+	if s.previous, _, err = readAbort(s.root); err != nil {
+		return err
+	}
+	s.owner = newOwner(s.cfg.env.PID)
+	if isNew {
+		s.recovery.New = true
+		return s.makeFolders()
+	}
+	return nil
+}
+
+// openQueues reads what was saved of the queues. It comes before the log, which
+// verifies what the queues will want to replay.
+func (s *Store) openQueues() (err error) {
+	s.queues, err = consumequeue.Open(s.queueFS, s.state, consumequeue.Options{
+		FileSize:     s.format.queueFileSize,
+		TailBudget:   s.cfg.tailMemory,
+		MaxOpenFiles: s.cfg.openFiles,
+		Synced:       s.synced,
+		Manual:       s.cfg.env.Manual,
+		ReadOnly:     s.cfg.readOnly,
+		Rebuild:      s.rebuildQueues,
+		Clock:        s.cfg.env.Clock,
+		Logger:       s.cfg.logger,
+	})
+	s.dispatch.queues = s.queues
+	return err
+}
+
+// synced is how far queue entries may reach files; nothing before the log is open.
+func (s *Store) synced() int64 {
+	if l := s.logReady.Load(); l != nil {
+		return l.Synced()
+	}
+	return 0
+}
+
+func (s *Store) openLog(g *gate) error {
+	verify, _ := s.queues.Saved()
+	foreign, err := readForeign(s.state)
+	if err != nil {
+		return err
+	}
+	s.dispatch.grown = s.grown
+	s.log, err = commitlog.Open(s.logFS, s.state, commitlog.Options{
+		SegmentSize: s.format.segmentSize,
+		MaxUnsynced: s.cfg.maxUnsynced,
+		OnDisk:      s.cfg.durability == message.OnDisk,
+		Clock:       s.cfg.env.Clock,
+		Manual:      s.cfg.env.Manual,
+		ReadOnly:    s.cfg.readOnly,
+		LiveWriter:  s.live,
+		AcceptLog:   s.cfg.acceptLog,
+		Owner:       s.owner.nonce,
+		Found:       s.previous.nonce,
+		Foreign:     foreign,
+		Verify:      verify,
+		Begin: func() error {
+			err := writeAbort(s.root, s.owner)
+			g.decide(err)
+			return err
+		},
+		Apply:   s.dispatch.live,
+		Release: s.release,
+		Logger:  s.cfg.logger,
+	})
+	if err != nil {
+		return err
+	}
+	s.logReady.Store(s.log)
+	return writeForeign(s.state, foreign, s.log.Recovery().Foreign, s.cfg.readOnly)
+}
+
+func (s *Store) openMeta(g *gate) error {
+	if s.cfg.readOnly {
+		return nil
+	}
+	db, err := kv.Open(gatedFS{s.metaFS, g}, kv.Options{MustExist: !s.recovery.New, Clock: s.cfg.env.Clock})
+	if err != nil {
+		return fmt.Errorf("store: open meta: %w", mapMeta(err))
+	}
+	s.db = db
+	return nil
+}
+
+// openViews restores the views whose state is in meta.
+func (s *Store) openViews() (err error) {
+	if s.cfg.readOnly {
+		s.topics = guessTopics(s.queues)
+		s.dispatch.topics = s.topics
+		return nil
+	}
+	if s.topics, err = openTopics(s.db); err != nil {
+		return err
+	}
+	s.dispatch.topics = s.topics
+	s.progress, err = progress.Open(s.ctx, s.db, progress.Options{
+		Clock:         s.cfg.env.Clock,
+		Manual:        s.cfg.env.Manual,
+		Bounds:        s.Bounds,
+		SyncLog:       s.log.Sync,
+		NoAutoCreate:  s.cfg.noAutoGroup,
+		DurableSettle: s.cfg.durableSettle,
+		ForgetAfter:   s.cfg.groupExpiry,
+		Logger:        s.cfg.logger,
+	})
+	return err
+}
+
+// startBackground starts the one goroutine that checkpoints and retains.
+func (s *Store) startBackground() {
+	s.background.Go(func() {
+		for s.waitForWork() {
+			if s.dirty.Load() && s.checkpointDue() {
+				s.report("checkpoint", s.checkpoint(s.ctx))
+			}
+			if now := s.cfg.env.Clock.Now(); !now.Before(s.nextRetain) {
+				s.nextRetain = now.Add(retentionEvery)
+				s.report("retention", s.retain())
+			}
+		}
+	})
+}
+
+// report keeps and logs an error of background work; no caller is there to get it.
+func (s *Store) report(what string, err error) {
+	if s.ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		s.stats.backgroundErr.Store(nil)
+		return
+	}
+	s.stats.backgroundErr.Store(&err)
+	s.cfg.logger.Error("background work failed", "work", what, "error", err)
+}
+
+// checkpointDue starts the clock of a checkpoint at the first record behind the
+// last one.
+func (s *Store) checkpointDue() bool {
+	now := s.cfg.env.Clock.Now()
+	if s.dirtySince.IsZero() {
+		s.dirtySince = now
+	}
+	due := now.Sub(s.dirtySince) >= s.cfg.checkpoint || s.log.Visible()-s.checkpointed.Load() >= s.cfg.checkpointLog
+	if due {
+		s.dirtySince = time.Time{}
+	}
+	return due
+}
+
+// waitForWork sleeps until a checkpoint or retention may be due; false at the
+// end. An idle store sleeps until a put nudges it or until the oldest segment
+// is too old: it wakes for nothing else.
+func (s *Store) waitForWork() bool {
+	d, timed := s.nextWork()
+	var timer <-chan time.Time
+	if timed {
+		c, stop := s.cfg.env.Clock.After(d)
+		defer stop()
+		timer = c
+	}
+	select {
+	case <-s.nudge:
+		return true
+	case <-timer:
+		return true
+	case <-s.closing:
+		return false
+	}
+}
+
+func (s *Store) nextWork() (d time.Duration, timed bool) {
+	now := s.cfg.env.Clock.Now()
+	switch {
+	case s.dirty.Load():
+		d = s.cfg.checkpoint
+		if !s.dirtySince.IsZero() {
+			d -= now.Sub(s.dirtySince)
+		}
+		return max(min(d, s.nextRetain.Sub(now)), 0), true
+	case s.full.Load():
+		return time.Second / 2, true // room may come back without a put
+	case s.cfg.retention > 0 && len(s.log.Segments()) > 1:
+		return time.Minute, true
+	}
+	return 0, false
+}

@@ -1,0 +1,238 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/message"
+)
+
+// Put stores one message in queue m.QueueID of m.Topic and returns when it is
+// as durable as m.Durability, or else the store, promises. It is readable then,
+// except that an InCache message in an OnDisk store becomes readable with the
+// next sync. An unknown topic is created with 4 queues unless WithoutTopicCreation.
+// Messages of one queue get ascending offsets in the order in which their puts
+// are served; a put that starts after another one has returned comes behind it.
+//
+// Put does not keep or change m. ctx bounds the wait only: when it ends first
+// the error wraps ctx's and the outcome is unknown, so a caller that sends again
+// must be ready for the message twice.
+//
+// Nothing is stored when the error is *InvalidError, *NameError, *SizeError,
+// ErrNotFound (topic or queue), ErrPermission, ErrKind, ErrDiskFull (puts
+// resume when there is room), ErrReadOnly or ErrClosed. ErrPoisoned, with the cause, means
+// that a write or sync has failed: this store takes no more puts, reads go on,
+// and whether this message is stored is known only after a new Open.
+func (s *Store) Put(ctx context.Context, m *message.Message) (message.Receipt, error) {
+	p, err := s.prepareOne(ctx, m)
+	if err != nil {
+		return message.Receipt{}, err
+	}
+	if err := s.log.Append(ctx, &p.group); err != nil {
+		return message.Receipt{}, s.failed(p, err)
+	}
+	r := p.receipt(0)
+	s.done(p)
+	return r, nil
+}
+
+// PutBatch stores messages as one atomic group: after a crash all of them are
+// there or none. They may go to different topics and queues; messages of one queue keep
+// their order. The batch is as durable as its most demanding message. It is
+// limited to 65,535 messages and to the bytes that fit one segment and
+// WithMaxUnsynced; beyond that the error is *SizeError. The receipts are in the order of ms.
+// Otherwise it behaves like Put.
+func (s *Store) PutBatch(ctx context.Context, ms []*message.Message) ([]message.Receipt, error) {
+	if len(ms) == 0 {
+		return nil, s.writable()
+	}
+	p, err := s.prepare(ctx, ms)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.log.Append(ctx, &p.group); err != nil {
+		return nil, s.failed(p, err)
+	}
+	rs := make([]message.Receipt, len(ms))
+	for i := range rs {
+		rs[i] = p.receipt(i)
+	}
+	s.done(p)
+	return rs, nil
+}
+
+// PutAsync queues a message and returns at once; the Pending tells the outcome,
+// under the same promises as Put. Messages of one goroutine to one queue are stored
+// in the order of the calls. ctx bounds only the wait for room when too much is
+// in flight (WithMaxUnsynced bytes). m may be used again when PutAsync returns.
+func (s *Store) PutAsync(ctx context.Context, m *message.Message) *message.Pending {
+	pending := message.NewPending()
+	p, err := s.prepareOne(ctx, m)
+	if err != nil {
+		pending.Resolve(message.Receipt{}, err)
+		return pending
+	}
+	p.pending, p.group.Done = pending, answer
+	if err := s.log.AppendAsync(ctx, &p.group); err != nil {
+		pending.Resolve(message.Receipt{}, s.failed(p, err))
+	}
+	return pending
+}
+
+// putSystem appends a record of the store's own, durably, from the reserve.
+// closes are sequences that end with this record.
+func (s *Store) putSystem(ctx context.Context, home *queue, m *message.Message, reserved []message.Property, closes []*commitlog.Sequence) error {
+	p := s.getPutting()
+	m.Topic, m.QueueID = home.name.Topic, home.name.ID
+	e := message.Envelope{BornHost: s.format.host, StoreHost: s.format.host, Reserved: reserved}
+	en := p.group.Add()
+	if err := en.Draft.Encode(m, home.name, &e); err != nil {
+		s.putPutting(p)
+		return err
+	}
+	en.Home, en.Seq = home, home.seq
+	p.group.OnDisk, p.group.Reserve, p.group.Closes = true, true, closes
+	if err := s.log.Append(ctx, &p.group); err != nil {
+		return s.failed(p, err)
+	}
+	s.done(p)
+	return nil
+}
+
+// prepareOne is prepare for a single message, without a slice.
+func (s *Store) prepareOne(ctx context.Context, m *message.Message) (*putting, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	p := s.getPutting()
+	if err := s.fill(ctx, p, 0, m, 1); err != nil {
+		s.putPutting(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (s *Store) prepare(ctx context.Context, ms []*message.Message) (*putting, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	if len(ms) > maxGroup {
+		return nil, &SizeError{What: "messages in a batch", Size: int64(len(ms)), Limit: maxGroup}
+	}
+	p := s.getPutting()
+	for i, m := range ms {
+		if err := s.fill(ctx, p, i, m, len(ms)); err != nil {
+			s.putPutting(p)
+			if len(ms) > 1 {
+				err = fmt.Errorf("store: message %d of the batch: %w", i, err)
+			}
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// admit says whether puts are taken at all right now.
+func (s *Store) admit(ctx context.Context) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.full.Load() {
+		return fmt.Errorf("store: the disk is at its full watermark: %w", ErrDiskFull)
+	}
+	if s.queues.Pressure() {
+		return s.queues.Wait(ctx)
+	}
+	return nil
+}
+
+// fill resolves and encodes message i of n outside any lock.
+func (s *Store) fill(ctx context.Context, p *putting, i int, m *message.Message, n int) error {
+	if m == nil {
+		return &InvalidError{Field: "Message", Reason: "is nil"}
+	}
+	q, err := s.destination(ctx, m)
+	if err != nil {
+		return err
+	}
+	if len(m.Body) > s.cfg.maxBody {
+		return &SizeError{What: "body", Size: int64(len(m.Body)), Limit: int64(s.cfg.maxBody)}
+	}
+	if m.DelayLevel != 0 || m.Delay != 0 || !m.DeliverAt.IsZero() {
+		return fmt.Errorf("store: delayed delivery: %w", ErrUnsupported)
+	}
+	e := &p.envelope
+	e.BornHost, e.StoreHost = s.format.host, s.format.host
+	e.Reserved = p.reserved[:0]
+	if n > 1 && i == 0 {
+		e.Reserved = append(e.Reserved, message.Property{Name: message.PropGroup, Value: message.GroupValue(n), Own: true})
+	}
+	if s.cfg.uniqueID {
+		e.Reserved = append(e.Reserved, message.Property{Name: message.PropUniqKey, Value: s.ids.Next()})
+	}
+	en := p.group.Add()
+	if err := en.Draft.Encode(m, q.name, e); err != nil {
+		return err
+	}
+	en.Home, en.Seq = q, q.seq
+	if m.Durability == message.OnDisk || m.Durability == message.StoreDefault && s.cfg.durability == message.OnDisk {
+		p.group.OnDisk = true
+	}
+	return nil
+}
+
+// destination finds the queue of a message and whether it may be put there.
+func (s *Store) destination(ctx context.Context, m *message.Message) (*queue, error) {
+	tp, ok := s.topics.get(m.Topic)
+	if !ok {
+		var err error
+		if tp, err = s.autoCreate(ctx, m.Topic); err != nil {
+			return nil, err
+		}
+	}
+	row := tp.row.Load()
+	switch {
+	case row.Permission&PermWrite == 0:
+		return nil, fmt.Errorf("store: put to topic %s: %w", m.Topic, ErrPermission)
+	case m.QueueID < 0 || int(m.QueueID) >= row.WriteQueues:
+		return nil, fmt.Errorf("store: topic %s has write queues 0..%d, not %d: %w", m.Topic, row.WriteQueues-1, m.QueueID, ErrNotFound)
+	case row.Kind != KindAny && row.Kind != kindOf(m):
+		return nil, fmt.Errorf("store: topic %s takes %v messages, this one is %v: %w", m.Topic, row.Kind, kindOf(m), ErrKind)
+	case message.IsSystemTopic(m.Topic):
+		return nil, &NameError{Kind: "topic", Name: m.Topic, Reason: "belongs to the store itself"}
+	}
+	q, _ := tp.queue(m.QueueID)
+	return q, nil
+}
+
+func kindOf(m *message.Message) Kind {
+	switch {
+	case m.DelayLevel != 0 || m.Delay != 0 || !m.DeliverAt.IsZero():
+		return KindDelayed
+	case m.ShardingKey != "":
+		return KindOrdered
+	}
+	return KindNormal
+}
+
+func (s *Store) autoCreate(ctx context.Context, name string) (*topic, error) {
+	if err := message.CheckTopic(name); err != nil {
+		return nil, err
+	}
+	if s.cfg.noAutoCreate {
+		return nil, fmt.Errorf("store: topic %s: %w", name, ErrNotFound)
+	}
+	tp, err := s.topics.create(ctx, Topic{Name: name}.withDefaults(s.cfg.topicQueues), false)
+	if !errors.Is(err, ErrExists) {
+		return tp, err
+	}
+	if tp, ok := s.topics.get(name); ok { // another put was faster
+		return tp, nil
+	}
+	return nil, fmt.Errorf("store: topic %s: %w", name, ErrNotFound)
+}

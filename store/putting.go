@@ -1,0 +1,97 @@
+package store
+
+import (
+	"time"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/message"
+)
+
+// maxGroup is how many messages one atomic group holds: its size is four hex
+// digits on disk.
+const maxGroup = 65_535
+
+// largeGroup is the number of entries above which a group's memory is given
+// back instead of kept for the next batch.
+const largeGroup = 1024
+
+// putting is a group on its way into the log together with what the store
+// needs to encode it and to answer. It comes from a pool and returns there when
+// neither its caller nor the log holds the group any longer.
+type putting struct {
+	group    commitlog.Group
+	envelope message.Envelope
+	reserved [2]message.Property
+	pending  *message.Pending // of a PutAsync
+	s        *Store
+}
+
+func (s *Store) getPutting() *putting {
+	p, ok := s.puttings.Get().(*putting)
+	if !ok {
+		p = &putting{s: s}
+	}
+	p.group.Owner = p
+	return p
+}
+
+// release takes a group back from the log.
+func (s *Store) release(g *commitlog.Group) {
+	if p, ok := g.Owner.(*putting); ok { // else it is a barrier of the log's own
+		s.putPutting(p)
+	}
+}
+
+func (s *Store) putPutting(p *putting) {
+	large := len(p.group.Entries) > largeGroup
+	p.group.Reset()
+	if large {
+		p.group.Entries = nil
+	}
+	p.envelope.Reserved, p.pending = nil, nil
+	s.puttings.Put(p)
+}
+
+// answer resolves the Pending of an asynchronous put. It runs on the log's
+// goroutine.
+func answer(g *commitlog.Group, err error) {
+	p := g.Owner.(*putting)
+	if err != nil {
+		p.pending.Resolve(message.Receipt{}, p.s.failed(p, err))
+		return
+	}
+	r := p.receipt(0)
+	pending := p.pending
+	p.s.done(p)
+	pending.Resolve(r, nil)
+}
+
+func (p *putting) receipt(i int) message.Receipt {
+	e := &p.group.Entries[i]
+	return message.Receipt{
+		Queue:    e.Home.(*queue).name,
+		Offset:   e.Offset,
+		Position: e.Position,
+		StoredAt: time.UnixMilli(e.StoredAt),
+	}
+}
+
+// done counts a group that was stored and gives up the caller's hold on it.
+func (s *Store) done(p *putting) {
+	var bytes int64
+	for i := range p.group.Entries {
+		bytes += int64(p.group.Entries[i].Draft.Size())
+	}
+	s.stats.puts.Add(int64(len(p.group.Entries)))
+	s.stats.putBytes.Add(bytes)
+	p.group.Release()
+}
+
+// failed gives up the caller's hold and says what an error means.
+func (s *Store) failed(p *putting, err error) error {
+	p.group.Release()
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return err
+}

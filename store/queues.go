@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/message"
+)
+
+// OffsetAt finds the offset of q by store time. Lower is the first message
+// stored at t or later, the end when there is none; Upper the last one stored at t or earlier, the
+// start when there is none. Times count in milliseconds.
+func (s *Store) OffsetAt(q message.Queue, t time.Time, b message.Bound) (int64, error) {
+	qu, err := s.readable(q)
+	if err != nil {
+		return 0, err
+	}
+	offset, err := qu.entries.OffsetAt(t.UnixMilli(), b, s.storedAt)
+	return offset, s.queueError(err, qu)
+}
+
+// storedAt reads the store time of an entry's record.
+func (s *Store) storedAt(e consumequeue.Entry) (int64, error) {
+	if e.Position < s.log.Start() {
+		return 0, ErrNotFound
+	}
+	var r message.Record
+	if _, err := s.log.Record(e.Position, int(e.Size), nil, &r); err != nil {
+		return 0, err
+	}
+	return r.StoredAtMillis(), nil
+}
+
+// positionOf is the log position of the record at an offset, or of the next one
+// behind it when there is no record at that offset.
+func (s *Store) positionOf(q *queue, offset int64) (int64, error) {
+	var es [16]consumequeue.Entry
+	for {
+		n, err := q.entries.ReadContext(s.ctx, offset, es[:])
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			return s.log.Appended(), nil
+		}
+		for _, e := range es[:n] {
+			if !e.Blank() {
+				return e.Position, nil
+			}
+		}
+		offset += int64(n)
+	}
+}
+
+// tagCode is what a record's queue entry holds in its last field.
+func (s *Store) tagCode(r *message.Record) int64 { return message.TagHash(r.Tag()) }
+
+// entryOf is the queue entry of a record.
+func (s *Store) entryOf(r *message.Record) consumequeue.Entry {
+	return consumequeue.Entry{Position: r.Position(), Size: int32(r.Size()), TagHash: s.tagCode(r)}
+}
+
+// queueError gives an error of a queue the store's words.
+func (s *Store) queueError(err error, q *queue) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.closed.Load():
+		return ErrClosed
+	case q.topic.gone.Load():
+		return fmt.Errorf("store: topic %s was deleted: %w", q.name.Topic, ErrNotFound)
+	}
+	return err
+}
+
+// rangeError adds the bounds to an offset that lies outside them.
+func (s *Store) rangeError(err error, q *queue, offset int64) error {
+	if !errors.Is(err, ErrOutOfRange) {
+		return s.queueError(err, q)
+	}
+	start, end := q.entries.Bounds()
+	return s.queueError(&RangeError{Queue: q.name, Offset: offset, Start: start, End: end}, q)
+}
+
+// rebuildQueues reads the log once and gives damaged queues their entries back.
+func (s *Store) rebuildQueues(ctx context.Context, qs []*consumequeue.Queue) error {
+	wanted := make(map[message.Queue]*consumequeue.Queue, len(qs))
+	for _, q := range qs {
+		wanted[q.Name()] = q
+	}
+	_, err := s.log.Scan(s.log.Start(), s.log.Visible(), func(r *message.Record) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if q, ok := wanted[r.Queue()]; ok && r.Dispatchable() && s.topics.alive(r.Topic(), r.Position()) {
+			if s.foreign(r.Position()) {
+				q.RestoreAtEnd(s.entryOf(r))
+			} else {
+				q.Restore(r.Offset(), s.entryOf(r))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store: rebuild %d queues: %w", len(qs), err)
+	}
+	s.cfg.logger.Info("queues rebuilt", "count", len(qs))
+	return nil
+}
+
+// foreign reports whether another program wrote the record at position.
+func (s *Store) foreign(position int64) bool { return s.log.Foreign(position) }
+
+// pokeVisible starts a sync when something waits to become visible: somebody
+// wants to read it.
+func (s *Store) pokeVisible() {
+	if !s.cfg.readOnly && s.log.Visible() < s.log.Appended() {
+		s.log.Poke()
+	}
+}
+
+func asDamage(err error) (Damage, bool) {
+	var c *CorruptError
+	if !errors.As(err, &c) {
+		return Damage{}, false
+	}
+	return Damage{Path: c.Path, Offset: c.Offset, Reason: c.Reason}, true
+}

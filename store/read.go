@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/message"
+)
+
+// Read and Scan take at most readCount records and readBytes bytes when the
+// caller's Limit leaves them open.
+const (
+	readCount = 32
+	readBytes = 4 << 20
+	// scanWindow bounds the entries that one read looks at when a filter matches
+	// little, so that a rare tag does not hold a caller for ever: the batch comes
+	// back empty with Next moved.
+	scanWindow = 8192
+	entryBatch = 128
+)
+
+// Read returns up to n records of q from offset from on that f matches (nil:
+// all), in order. It does not wait: at the end of the queue the batch is empty. The
+// caller owns the records and their bytes. Batch.Next is where to read next; it
+// passes what the filter left out, and an empty batch with Next beyond from
+// means that more may follow.
+//
+// n.Count defaults to 32 and n.Bytes to 4 MiB; the first record is returned
+// whatever its size. ctx bounds the wait for a queue that is being rebuilt.
+//
+// The error is ErrNotFound for an unknown queue, *RangeError if from lies
+// outside [start, end], ErrPermission without read permission, *CorruptError for
+// a damaged record (the records before it are returned first), or ErrClosed.
+func (s *Store) Read(ctx context.Context, q message.Queue, from int64, n message.Limit, f message.Filter) (message.Batch, error) {
+	var batch message.Batch
+	var buf []byte
+	next, err := s.walk(ctx, q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
+		if len(buf) < int(e.Size) {
+			buf = make([]byte, max(int(e.Size), min(n.Bytes, 64<<10)))
+		}
+		b := buf[:e.Size:e.Size]
+		var r message.Record
+		if _, err := s.log.Record(e.Position, int(e.Size), b, &r); err != nil {
+			return false, err
+		}
+		if err := s.belongs(&r, qu, offset); err != nil {
+			return false, err
+		}
+		if f != nil && !f.Match(&r) {
+			return false, nil
+		}
+		buf = buf[e.Size:]
+		batch.Records = append(batch.Records, r)
+		return true, nil
+	})
+	batch.Next = next
+	if len(batch.Records) > 0 {
+		return batch, nil // the next call meets the error again, at its first record
+	}
+	return batch, err
+}
+
+// Scan calls lend for up to n records of q from offset from on that f matches,
+// without copying them: a record, its strings and bytes alias the store's
+// memory and are gone when lend returns (Clone keeps one). It returns the offset to
+// scan next. An error of lend ends the scan, is returned as it is, and next is
+// the offset of that record. Otherwise it behaves like Read.
+//
+// Bodies are lent as they are stored: a compressed one stays compressed, see
+// Record.Inflate.
+func (s *Store) Scan(q message.Queue, from int64, n message.Limit, f message.Filter, lend func(*message.Record) error) (next int64, err error) {
+	l := s.log.NewLender(!s.cfg.uncheckedRead)
+	defer l.Release()
+	err = commitlog.Guard(func() error {
+		next, err = s.scan(l, q, from, n, f, lend)
+		return err
+	})
+	return next, err
+}
+
+func (s *Store) scan(l *commitlog.Lender, q message.Queue, from int64, n message.Limit, f message.Filter, lend func(*message.Record) error) (int64, error) {
+	var r message.Record
+	return s.walk(context.Background(), q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
+		if err := l.Lend(e.Position, int(e.Size), &r); err != nil {
+			return false, err
+		}
+		if err := s.belongs(&r, qu, offset); err != nil {
+			return false, err
+		}
+		if f != nil && !f.Match(&r) {
+			return false, nil
+		}
+		return true, lend(&r)
+	})
+}
+
+// walk goes over the entries of a queue from offset from on, leaves out those
+// whose tag hash cannot match, and calls take for the rest until the limit is reached. It
+// returns the offset behind the last entry that was settled.
+func (s *Store) walk(ctx context.Context, name message.Queue, from int64, n message.Limit, f message.Filter, take func(*queue, consumequeue.Entry, int64) (bool, error)) (next int64, err error) {
+	q, err := s.readable(name)
+	if err != nil {
+		return from, err
+	}
+	if n.Count <= 0 {
+		n.Count = readCount
+	}
+	if n.Bytes <= 0 {
+		n.Bytes = readBytes
+	}
+	var hashes []int64
+	if f != nil {
+		hashes = f.Hashes()
+	}
+	var entries [entryBatch]consumequeue.Entry
+	count, bytes, looked := 0, 0, 0
+	for next = from; count < n.Count && looked < scanWindow; {
+		want := entryBatch
+		if f == nil {
+			want = min(want, n.Count-count)
+		}
+		got, err := q.entries.ReadContext(ctx, next, entries[:want])
+		if err != nil {
+			return next, s.rangeError(err, q, next)
+		}
+		if got == 0 {
+			return next, nil
+		}
+		for _, e := range entries[:got] {
+			looked++
+			if e.Blank() || !hashMatches(hashes, e.TagHash) {
+				next++
+				continue
+			}
+			if count > 0 && bytes+int(e.Size) > n.Bytes {
+				return next, nil
+			}
+			took, err := take(q, e, next)
+			if err != nil {
+				return next, s.queueError(err, q)
+			}
+			next++
+			if took {
+				count++
+				bytes += int(e.Size)
+				if count == n.Count {
+					return next, nil
+				}
+			}
+		}
+	}
+	return next, nil
+}
+
+func hashMatches(hashes []int64, h int64) bool {
+	if hashes == nil {
+		return true
+	}
+	for _, x := range hashes {
+		if x == h {
+			return true
+		}
+	}
+	return false
+}
+
+// readable finds a queue that may be read.
+func (s *Store) readable(name message.Queue) (*queue, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	tp, ok := s.topics.get(name.Topic)
+	if !ok {
+		return nil, fmt.Errorf("store: topic %q: %w", name.Topic, ErrNotFound)
+	}
+	row := tp.row.Load()
+	if row.Permission&PermRead == 0 {
+		return nil, fmt.Errorf("store: read topic %s: %w", name.Topic, ErrPermission)
+	}
+	q, ok := tp.queue(name.ID)
+	if !ok || int(name.ID) >= row.ReadQueues {
+		return nil, fmt.Errorf("store: queue %s: %w", name, ErrNotFound)
+	}
+	return q, nil
+}
+
+// belongs checks that a record is the one that its queue entry promised. A
+// mismatch means that the queue's file is wrong: it is rebuilt from the log.
+func (s *Store) belongs(r *message.Record, q *queue, offset int64) error {
+	if r.Offset() == offset && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
+		return nil
+	}
+	if s.foreign(r.Position()) && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
+		return nil // foreign ranges may repeat or jump
+	}
+	reason := fmt.Sprintf("entry %d of %s names record %d of %s/%d", offset, q.name, r.Offset(), r.Topic(), r.QueueID())
+	q.entries.MarkDamaged(offset, reason)
+	return &CorruptError{Path: s.queueFS.Path(q.name.String()), Offset: offset * consumequeue.EntrySize, Reason: reason}
+}
+
+// Bounds returns the first kept offset of q and the offset that the next
+// message gets: [start, end).
+func (s *Store) Bounds(q message.Queue) (start, end int64, err error) {
+	qu, err := s.readable(q)
+	if err != nil {
+		return 0, 0, err
+	}
+	start, end = qu.entries.Bounds()
+	return start, end, nil
+}
+
+// Get returns the record at a log position as Receipt.Position or an index
+// names it. The caller owns its bytes. A position at which no living record
+// begins is ErrNotFound.
+func (s *Store) Get(ctx context.Context, position int64) (message.Record, error) {
+	var r message.Record
+	if err := s.usable(); err != nil {
+		return r, err
+	}
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
+	if position < s.log.Start() || position >= s.log.Visible() {
+		return r, fmt.Errorf("store: position %d: %w", position, ErrNotFound)
+	}
+	if err := s.log.RecordAt(position, &r); err != nil {
+		return r, err
+	}
+	if !s.topics.alive(r.Topic(), position) {
+		return message.Record{}, fmt.Errorf("store: position %d: its topic was deleted: %w", position, ErrNotFound)
+	}
+	return r, nil
+}

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/message"
+)
+
+// Recovery tells what Open found and did.
+type Recovery struct {
+	New      bool          // the directory was made
+	Clean    bool          // the last opener closed it
+	Took     time.Duration // the whole Open
+	CutBytes int64         // torn tail that was cut; its bytes are in Aside
+	Aside    string        // file that holds them
+	// Rewritten is how many bytes behind the last known sync were written and
+	// synced again before anything was served.
+	Rewritten int64
+	Replayed  int64    // records applied to views again
+	Rebuilt   []string // views that did not fit the log and were built anew
+	Foreign   []commitlog.Range
+	Clamped   int // committed offsets that lay behind a queue's end
+	End       int64
+}
+
+// replay brings every view to the log's end, then lets the store serve.
+func (s *Store) replay() error {
+	r := s.log.Recovery()
+	s.recovery.Clean = r.Clean
+	s.recovery.CutBytes, s.recovery.Aside = r.CutBytes, r.Aside
+	s.recovery.Rewritten, s.recovery.Foreign, s.recovery.End = r.Rewritten, r.Foreign, s.log.Visible()
+	from, err := s.fitMarks()
+	if err != nil {
+		return err
+	}
+	if err := s.topics.attach(s.queues, from.queuesMark); err != nil {
+		return err
+	}
+	s.checkpointed.Store(s.log.Visible())
+	low := from.lowest()
+	if low < s.log.Visible() {
+		_, err = s.log.Scan(low, s.log.Visible(), func(r *message.Record) error {
+			s.recovery.Replayed++
+			return s.dispatch.replay(r, from)
+		})
+		if err != nil && !s.cfg.readOnly {
+			return err
+		}
+		s.checkpointed.Store(low)
+		s.dirty.Store(true)
+	}
+	s.topics.all(func(q *queue) {
+		_, end := q.entries.Bounds()
+		q.seq.Set(end)
+	})
+	if s.cfg.readOnly {
+		return nil
+	}
+	if err := s.queues.Expire(s.log.Start()); err != nil {
+		return err
+	}
+	if s.recovery.Clamped, err = s.progress.Clamp(s.ctx, s.queueBounds); err != nil {
+		return err
+	}
+	if err := s.rememberOwner(); err != nil {
+		return err
+	}
+	if len(s.recovery.Rebuilt) > 0 {
+		return s.checkpoint(context.Background())
+	}
+	return nil
+}
+
+func (s *Store) queueBounds(q message.Queue) (start, end int64, ok bool) {
+	qu, ok := s.topics.queue(q)
+	if !ok {
+		return 0, 0, false
+	}
+	start, end = qu.entries.Bounds()
+	return start, end, true
+}
+
+// rememberOwner marks the directory as open and writes FORMAT when it is new.
+func (s *Store) rememberOwner() error {
+	if s.recovery.New {
+		return writeFormat(s.state, s.format)
+	}
+	return nil
+}
+
+// fitMarks asks of each view whether the log still holds the record that the
+// view was built to. A view that does not fit is emptied and rebuilt; the log is never
+// changed to suit a view.
+func (s *Store) fitMarks() (*marks, error) {
+	m := &marks{}
+	fit := func(v view) (message.Mark, error) {
+		mark, ok := v.Saved()
+		if ok {
+			ok, err := s.markFits(mark)
+			if err != nil {
+				return mark, err
+			}
+			if ok {
+				return mark, nil
+			}
+		}
+		if !ok && s.log.Visible() == s.log.Start() {
+			return message.Mark{Offset: s.log.Start()}, nil // nothing to rebuild from or for
+		}
+		s.recovery.Rebuilt = append(s.recovery.Rebuilt, v.Name())
+		if err := v.Reset(); err != nil {
+			return mark, fmt.Errorf("store: reset %s: %w", v.Name(), err)
+		}
+		return message.Mark{Offset: s.log.Start()}, nil
+	}
+	mark, err := fit(s.queues)
+	if err != nil {
+		return nil, err
+	}
+	m.queues, m.queuesMark = mark.Offset, mark
+	if mark, err = fit(s.topics); err != nil {
+		return nil, err
+	}
+	m.topics = mark.Offset
+	for _, v := range s.dispatch.views {
+		if mark, err = fit(v); err != nil {
+			return nil, err
+		}
+		m.views = append(m.views, mark.Offset)
+	}
+	return m, nil
+}
+
+func (s *Store) markFits(m message.Mark) (bool, error) {
+	if m.Offset < s.log.Start() || m.Offset > s.log.Visible() {
+		return false, nil
+	}
+	return s.log.MarkMatches(m)
+}
+
+// abandon releases what a failed Open has taken, without writing anything.
+func (s *Store) abandon() error {
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.Abandon())
+	}
+	if s.queues != nil {
+		errs = append(errs, s.queues.Abandon())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	errs = append(errs, s.releaseFolders())
+	return errors.Join(errs...)
+}

@@ -1,0 +1,144 @@
+package store
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/embermq/embermq/internal/fs"
+	"github.com/embermq/embermq/message"
+)
+
+// retentionEvery is how often retention looks; RocketMQ's cleanResourceInterval.
+const retentionEvery = 10 * time.Second
+
+// retain deletes the oldest segments that may go and keeps the full-disk mark
+// true. It is one step of the background work.
+//
+// A segment goes when retention wants it (age, bytes, or the disk's
+// watermarks) and no live group still needs a record in it; the active segment
+// never goes. The order is oldest first and stops at the first that must stay, because
+// the log has one start.
+func (s *Store) retain() error {
+	now := s.cfg.env.Clock.Now()
+	usage, err := s.logFS.Usage()
+	if err != nil {
+		return fmt.Errorf("store: ask for room: %w", err)
+	}
+	used := usedPercent(usage)
+	length := s.log.Appended() - s.log.Start()
+	before := s.log.Start()
+	guard := int64(-1)
+	for _, seg := range s.log.Segments() {
+		end := seg.Base + seg.Size
+		if end > s.log.Visible() { // the active one
+			break
+		}
+		wanted, err := s.wanted(end, now, used, length)
+		if err != nil {
+			return err
+		}
+		if !wanted {
+			break
+		}
+		if guard < 0 {
+			guard = s.guardPosition(now)
+		}
+		if s.stats.guarded.Store(end > guard); end > guard {
+			break
+		}
+		before = end
+		length -= seg.Size
+		usage.Free += seg.Size
+		used = usedPercent(usage)
+	}
+	if before > s.log.Start() {
+		if err := s.expire(before); err != nil {
+			return err
+		}
+		if usage, err = s.logFS.Usage(); err != nil {
+			return fmt.Errorf("store: ask for room: %w", err)
+		}
+	}
+	s.full.Store(usedPercent(usage) >= s.cfg.watermarks.Full)
+	return nil
+}
+
+// wanted reports whether retention would like the sealed segment that ends at
+// end to go.
+func (s *Store) wanted(end int64, now time.Time, used int, length int64) (bool, error) {
+	if used >= s.cfg.watermarks.Force || s.cfg.retainBytes > 0 && length > s.cfg.retainBytes {
+		return true, nil
+	}
+	if s.cfg.retention == 0 || end >= s.log.Visible() {
+		return false, nil
+	}
+	// The first record behind a segment was stored no earlier than its last one.
+	var r message.Record
+	if err := s.log.RecordAt(end, &r); err != nil {
+		return false, err
+	}
+	return now.Sub(r.StoredAt()) >= s.cfg.retention, nil
+}
+
+// usedPercent is the share of the file system in use, rounded up as RocketMQ does.
+func usedPercent(u fs.Usage) int {
+	if u.Total <= 0 {
+		return 0
+	}
+	return int(((u.Total-u.Free)*100 + u.Total - 1) / u.Total)
+}
+
+// expire drops the log below a segment boundary, then what the views hold of it.
+func (s *Store) expire(before int64) error {
+	// A checkpoint first: no saved mark may lie below the log's start.
+	if err := s.checkpoint(s.ctx); err != nil {
+		return err
+	}
+	removed, err := s.log.Expire(before)
+	if len(removed) > 0 {
+		s.stats.expired.Add(int64(len(removed)))
+		s.cfg.logger.Info("segments expired", "count", len(removed), "start", s.log.Start())
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.queues.Expire(s.log.Start()); err != nil {
+		return err
+	}
+	for _, v := range s.dispatch.views {
+		if e, ok := v.(interface{ Expire(start int64) error }); ok {
+			if err := e.Expire(s.log.Start()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// guardPosition is the log position of the first record that a live group has
+// not settled, or the log's end.
+func (s *Store) guardPosition(now time.Time) int64 {
+	lowest := s.log.Appended()
+	if s.cfg.forceExpiry {
+		return lowest
+	}
+	s.topics.all(func(q *queue) {
+		offset, guarded := s.progress.Guards(q.name, now)
+		if !guarded {
+			return
+		}
+		start, end := q.entries.Bounds()
+		offset = max(offset, start)
+		if offset >= end {
+			return
+		}
+		position, err := s.positionOf(q, offset)
+		if err != nil {
+			// Unknown guards everything: losing room is better than losing messages.
+			lowest = s.log.Start()
+			return
+		}
+		lowest = min(lowest, position)
+	})
+	return lowest
+}

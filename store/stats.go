@@ -1,0 +1,61 @@
+package store
+
+import (
+	"sync/atomic"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/consumequeue"
+)
+
+type counters struct {
+	puts, putBytes atomic.Int64
+	checkpoints    atomic.Int64
+	expired        atomic.Int64
+	rebuilt        atomic.Int64
+	guarded        atomic.Bool
+	backgroundErr  atomic.Pointer[error]
+}
+
+// Stats is a snapshot of a store's state and counters since Open.
+type Stats struct {
+	Recovery Recovery
+	Log      commitlog.Stats
+	Queues   consumequeue.Stats
+
+	Topics        int
+	Puts          int64 // records put by this process, the store's own included
+	PutBytes      int64 // their bytes in the log
+	Checkpoints   int64
+	Expired       int64 // segments that retention removed
+	Guarded       bool  // retention wanted a segment that a live group still needs
+	QueuesRebuilt int64
+	DiskFull      bool     // the disk is at the full watermark: puts fail
+	StaleGroups   []string // groups unseen for so long that they no longer guard
+	Poisoned      error    // why the store accepts no more puts, nil when it does
+	Background    error    // the last failure of background work, nil when none
+}
+
+// Stats returns a snapshot. It takes no lock for long and may be called often.
+func (s *Store) Stats() Stats {
+	st := Stats{
+		Recovery:      s.recovery,
+		Log:           s.log.Stats(),
+		Queues:        s.queues.Stats(),
+		Topics:        len(s.Topics()),
+		Puts:          s.stats.puts.Load(),
+		PutBytes:      s.stats.putBytes.Load(),
+		Checkpoints:   s.stats.checkpoints.Load(),
+		Expired:       s.stats.expired.Load(),
+		Guarded:       s.stats.guarded.Load(),
+		QueuesRebuilt: s.stats.rebuilt.Load(),
+		DiskFull:      s.full.Load(),
+		Poisoned:      s.log.Poison(),
+	}
+	if s.progress != nil {
+		st.StaleGroups = s.progress.Stale()
+	}
+	if p := s.stats.backgroundErr.Load(); p != nil {
+		st.Background = *p
+	}
+	return st
+}

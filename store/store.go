@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/progress"
+)
+
+// Store is an open directory. All methods may be called concurrently.
+type Store struct {
+	cfg    *config
+	format format
+	folders
+	lock     io.Closer
+	owner    owner
+	previous owner // whose abort file was there
+	live     bool  // read-only, beside a process that writes
+
+	log      *commitlog.Log
+	logReady atomic.Pointer[commitlog.Log] // log, for goroutines that start before it is open
+	db       *kv.DB
+	topics   *topics
+	queues   *consumequeue.Queues
+	progress *progress.Progress
+	dispatch dispatcher
+	puttings sync.Pool // *putting
+	ids      *message.IDs
+
+	full         atomic.Bool  // the disk is at the full watermark
+	checkpointed atomic.Int64 // log offset of the last saved checkpoint
+	storeMS      atomic.Int64 // store time of the last record that was frozen
+	dirty        atomic.Bool  // records have arrived since the last freeze
+	saving       sync.Mutex   // one checkpoint at a time
+	nudge        chan struct{}
+	dirtySince   time.Time // the background goroutine's own, as nextRetain
+	nextRetain   time.Time
+
+	ctx        context.Context // ends when Close begins
+	cancel     context.CancelFunc
+	closing    chan struct{}
+	closed     atomic.Bool
+	closeOnce  sync.Once
+	closeErr   error
+	background sync.WaitGroup
+
+	stats    counters
+	recovery Recovery
+}
+
+// Progress gives consumer groups: settings, committed offsets.
+func (s *Store) Progress() *progress.Progress { return s.progress }

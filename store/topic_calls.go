@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/message"
+)
+
+// CreateTopic makes a topic; it is on disk when the call returns. Zero fields
+// take their defaults. A topic that was deleted starts again empty and its
+// queues continue their offsets, so that an old offset never names a new message.
+//
+// The error is *NameError for a name that cannot be used (also one that differs
+// only in case from an existing topic's), *InvalidError for other settings, or
+// ErrExists.
+func (s *Store) CreateTopic(ctx context.Context, t Topic) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	_, err := s.topics.create(ctx, t.withDefaults(s.cfg.topicQueues), false)
+	return err
+}
+
+// UpdateTopic changes queue numbers, permission and kind of a living topic;
+// the change is on disk when the call returns and holds for every later put and read.
+// Zero fields take their defaults. Messages in queues beyond a lowered
+// ReadQueues stay stored and readable again when it is raised.
+func (s *Store) UpdateTopic(ctx context.Context, t Topic) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	return s.topics.update(ctx, t.withDefaults(s.cfg.topicQueues))
+}
+
+// Topics lists the users' topics, sorted by name.
+func (s *Store) Topics() []Topic { return s.topics.list() }
+
+// QueueCount is the number of queues a producer may write to.
+func (s *Store) QueueCount(topic string) (int, error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
+	tp, ok := s.topics.get(topic)
+	if !ok {
+		return 0, fmt.Errorf("store: topic %q: %w", topic, ErrNotFound)
+	}
+	return tp.row.Load().WriteQueues, nil
+}
+
+// DeleteTopic deletes a topic with its messages. The deletion is a record in the
+// log, on disk when the call returns, so that no rebuild brings the topic back.
+// Puts that overlap the call end up before it and are deleted, or get
+// ErrNotFound. Readers of the topic get ErrNotFound.
+func (s *Store) DeleteTopic(ctx context.Context, name string) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if message.IsSystemTopic(name) {
+		return &NameError{Kind: "topic", Name: name, Reason: "belongs to the store itself"}
+	}
+	home, err := s.systemQueue(ctx, message.TopicTopics)
+	if err != nil {
+		return err
+	}
+	s.topics.change.Lock()
+	defer s.topics.change.Unlock()
+	tp, ok := s.topics.get(name)
+	if !ok {
+		return fmt.Errorf("store: topic %q: %w", name, ErrNotFound)
+	}
+	var seqs []*commitlog.Sequence
+	for _, q := range *tp.queues.Load() {
+		seqs = append(seqs, q.seq)
+	}
+	// From the log position of this record on the sequences are closed: a put
+	// that has resolved the topic already is refused, not written behind it.
+	err = s.putSystem(ctx, home, &message.Message{Body: []byte(name)}, []message.Property{{Name: message.PropDeletes, Value: name, Own: true}}, seqs)
+	if err != nil {
+		return err
+	}
+	s.progress.DropTopic(name)
+	for _, q := range *tp.queues.Load() {
+		q.watch.wakeAll()
+	}
+	// The queues' files are derived: a failure here is repaired by the next Open.
+	return errors.Join(s.topics.saveRow(ctx, name), s.queues.Delete(name))
+}
+
+// systemQueue returns queue 0 of a topic of the store's own, made when missing.
+func (s *Store) systemQueue(ctx context.Context, topic string) (*queue, error) {
+	tp, ok := s.topics.get(topic)
+	if !ok {
+		var err error
+		tp, err = s.topics.create(ctx, Topic{Name: topic}.withDefaults(1), true)
+		if err != nil && !errors.Is(err, ErrExists) {
+			return nil, err
+		}
+		if tp, ok = s.topics.get(topic); !ok {
+			return nil, fmt.Errorf("store: topic %s: %w", topic, ErrNotFound)
+		}
+	}
+	q, _ := tp.queue(0)
+	return q, nil
+}

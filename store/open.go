@@ -146,7 +146,7 @@ func (s *Store) openLog(g *gate) error {
 	if err != nil {
 		return err
 	}
-	s.dispatch.grown = s.grown
+	s.dispatch.grown, s.dispatch.entry, s.dispatch.foreign = s.grown, s.entryOf, s.foreign
 	s.log, err = commitlog.Open(s.logFS, s.state, commitlog.Options{
 		SegmentSize: s.format.segmentSize,
 		MaxUnsynced: s.cfg.maxUnsynced,

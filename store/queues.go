@@ -96,7 +96,7 @@ func (s *Store) rebuildQueues(ctx context.Context, qs []*consumequeue.Queue) err
 			return err
 		}
 		if q, ok := wanted[r.Queue()]; ok && r.Dispatchable() && s.topics.alive(r.Topic(), r.Position()) {
-			if s.foreign(r.Position()) {
+			if s.foreign(r.Position()) && r.Offset() == 0 {
 				q.RestoreAtEnd(s.entryOf(r))
 			} else {
 				q.Restore(r.Offset(), s.entryOf(r))

@@ -88,10 +88,20 @@ func usedPercent(u fs.Usage) int {
 	return int(((u.Total-u.Free)*100 + u.Total - 1) / u.Total)
 }
 
-// expire drops the log below a segment boundary, then what the views hold of it.
+// expire drops the log below a segment boundary, and what the views hold of it.
+//
+// The order guards against a crash in between. A checkpoint comes first: no saved
+// mark may lie below the log's start. Then the queues' starts move and are saved
+// in meta: a queue whose records are all gone would otherwise begin again at 0
+// in a rebuild, and give new messages the offsets of old ones.
 func (s *Store) expire(before int64) error {
-	// A checkpoint first: no saved mark may lie below the log's start.
 	if err := s.checkpoint(s.ctx); err != nil {
+		return err
+	}
+	if err := s.queues.Expire(before); err != nil {
+		return err
+	}
+	if err := s.topics.saveStarts(s.ctx); err != nil {
 		return err
 	}
 	removed, err := s.log.Expire(before)
@@ -100,9 +110,6 @@ func (s *Store) expire(before int64) error {
 		s.cfg.logger.Info("segments expired", "count", len(removed), "start", s.log.Start())
 	}
 	if err != nil {
-		return err
-	}
-	if err := s.queues.Expire(s.log.Start()); err != nil {
 		return err
 	}
 	for _, v := range s.dispatch.views {

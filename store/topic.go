@@ -89,7 +89,8 @@ type topicRow struct {
 	// birth is a log position: records below it belong to an earlier topic of
 	// this name and are dead.
 	birth int64
-	// starts are the queue offsets at which the queues of this life began.
+	// starts are the queue offsets at which the queues of this life began, or
+	// begin since retention dropped what was before.
 	starts []int64
 }
 

@@ -422,6 +422,45 @@ func (t *topics) saveRow(ctx context.Context, name string) error {
 	return nil
 }
 
+// saveStarts saves where the queues of living topics begin now, as far as that
+// has changed.
+func (t *topics) saveStarts(ctx context.Context) error {
+	t.change.Lock()
+	defer t.change.Unlock()
+	var rows []*topicRow
+	t.mu.RLock()
+	for _, tp := range t.mu.live {
+		row := *tp.row.Load()
+		row.starts = nil
+		for _, q := range *tp.queues.Load() {
+			start, _ := q.entries.Bounds()
+			row.starts = append(row.starts, start)
+		}
+		if !slices.Equal(row.starts, tp.row.Load().starts) {
+			rows = append(rows, &row)
+		}
+	}
+	t.mu.RUnlock()
+	if len(rows) == 0 {
+		return nil
+	}
+	var b kv.Batch
+	for _, row := range rows {
+		b.Set([]byte(topicPrefix+row.Name), row.encode())
+	}
+	if err := t.db.Apply(ctx, &b, true); err != nil {
+		return fmt.Errorf("store: save the starts of queues: %w", mapMeta(err))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, row := range rows {
+		if tp, ok := t.mu.live[row.Name]; ok {
+			tp.row.Store(row)
+		}
+	}
+	return nil
+}
+
 func (t *topics) rowsLocked(names []string) *kv.Batch {
 	b := new(kv.Batch)
 	for _, name := range names {

@@ -33,7 +33,9 @@ type dispatcher struct {
 	queues  *consumequeue.Queues
 	views   []view // the others, which see every record that is alive
 	rec     message.Record
-	storeMS int64              // store time of the last record applied
+	storeMS int64 // store time of the last record applied
+	entry   func(r *message.Record) consumequeue.Entry
+	foreign func(position int64) bool
 	grown   func(offset int64) // tells the background how far the views have come
 }
 
@@ -83,7 +85,7 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	}
 	r.Home = q
 	if pos >= from.queues {
-		if err := q.replay(r); err != nil {
+		if err := q.replay(r, d.entry(r), d.foreign(pos)); err != nil {
 			return err
 		}
 	}
@@ -104,12 +106,20 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 
 // replay adds a record's entry and insists that its queue offset is the next
 // one: a queue with a hole would deliver other messages than were acknowledged.
-func (q *queue) replay(r *message.Record) error {
-	_, end := q.entries.Bounds()
-	if r.Offset() != end {
-		return &message.CorruptError{Offset: r.Position(), Reason: fmt.Sprintf("record of %s has queue offset %d, the next one is %d", q.name, r.Offset(), end)}
+// Below the start lies what retention was about to drop. An empty queue begins
+// where its first kept record says. Another program's records may repeat or jump.
+func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign bool) error {
+	start, end := q.entries.Bounds()
+	offset := r.Offset()
+	switch {
+	case offset == end, start == end && offset > end:
+		q.entries.Append(offset, e)
+	case foreign && (offset == 0 || offset > end):
+		q.entries.AppendAtEnd(e) // RocketMQ's rule
+	case foreign, offset < start:
+	default:
+		return &message.CorruptError{Offset: r.Position(), Reason: fmt.Sprintf("record of %s has queue offset %d, the next one is %d", q.name, offset, end)}
 	}
-	q.entries.Append(end, consumequeue.Entry{Position: r.Position(), Size: int32(r.Size()), TagHash: message.TagHash(r.Tag())})
 	return nil
 }
 

@@ -36,6 +36,8 @@ const (
 	LogKeepTail Bug = "commitlog: tail not zeroed"
 	// LogTrustTail serves what recovery found without writing and syncing it.
 	LogTrustTail Bug = "commitlog: recovered tail not rewritten"
+	// LogOnlySyncTail syncs what recovery found without writing it once more.
+	LogOnlySyncTail Bug = "commitlog: recovered tail synced, not rewritten"
 	// LogRetrySync takes the second answer of a sync that failed.
 	LogRetrySync Bug = "commitlog: failed sync retried"
 	// LogEarlyVisible shows records of an OnDisk log before they are synced.
@@ -49,4 +51,30 @@ const (
 	KVNamesAnyOrder Bug = "kv: names not synced before what relies on them"
 	// KVLogNotSynced acknowledges a batch whose log was not synced.
 	KVLogNotSynced Bug = "kv: log not synced"
+
+	// IndexAheadOfLog writes index entries to files before the log has synced
+	// their records.
+	IndexAheadOfLog Bug = "index-ahead-of-log"
+	// IndexSaveWithoutSync saves the state without making the files durable first.
+	IndexSaveWithoutSync Bug = "index-save-without-sync"
+	// IndexTrustsSlots reads the active file's slots after an unclean close.
+	IndexTrustsSlots Bug = "index-trusts-slots"
+	// IndexPrevUnchecked follows a chain wherever it leads.
+	IndexPrevUnchecked Bug = "index-prev-unchecked"
+	// IndexRemovesEarly removes expired files before the state that no longer
+	// names them is durable.
+	IndexRemovesEarly Bug = "index-removes-early"
+
+	// TimerEarly fires a timer a millisecond before it is due.
+	TimerEarly Bug = "schedule: fired early"
+	// TimerUnmarked leaves out of a fired message which timer it ends.
+	TimerUnmarked Bug = "schedule: fired message not marked"
+	// TimerKeepsRow leaves the rows of ended timers on disk.
+	TimerKeepsRow Bug = "schedule: rows of ended timers kept"
+	// TimerLoadsDead loads rows that ended timers still have until the next save.
+	TimerLoadsDead Bug = "schedule: rows of ended timers loaded"
+	// TimerForgetsAhead forgets that a save may have been cut off half way.
+	TimerForgetsAhead Bug = "schedule: rows ahead of the mark forgotten"
+	// TimerCancelsFiring cancels a timer that an append is just delivering.
+	TimerCancelsFiring Bug = "schedule: cancelled while it is fired"
 )

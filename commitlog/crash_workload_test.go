@@ -311,7 +311,7 @@ func (w *workload) epoch(sim *crash.Sim) error {
 		default:
 			err = w.append()
 		}
-		if errors.Is(err, message.ErrPoisoned) && !sim.Stopped() {
+		if (errors.Is(err, message.ErrPoisoned) || w.log.Poison() != nil) && !sim.Stopped() {
 			w.count["poisoned"]++
 			return nil
 		}

@@ -160,7 +160,7 @@ func (r *recoverer) settle(c *cursor) error {
 			continue
 		}
 		lo, hi := max(from, s.base), min(end, s.end())
-		if r.found && !l.recovery.Accepted {
+		if r.found && !l.recovery.Accepted && !(plant.Enabled && plant.Is(plant.LogOnlySyncTail)) {
 			if err := c.rewrite(lo, hi); err != nil {
 				return err
 			}

@@ -298,48 +298,48 @@ func (g *Group) answer() {
 
 // yielder decides whether a leader lets others join before it takes the batch.
 // On a busy host a yield can take a scheduler's time slice: then it is switched
-// off.
+// off for a time in proportion.
 type yielder struct {
-	until time.Time
-	off   time.Duration
-	good  int
+	until time.Time // no yield before
 }
 
 const (
-	slowYield = 20 * time.Microsecond
-	firstOff  = time.Second
-	laterOff  = 10 * time.Second
-	forgive   = 1000 // good yields after which the next bad one counts as a first
+	// A yield may take this long, and so much longer for every group that joined
+	// meanwhile: those were encoded then, which somebody has to wait for anyway.
+	slowYield    = 20 * time.Microsecond
+	slowPerGroup = 2 * time.Microsecond
+	// After a slow one there is none for yieldPause times as long, at most longestPause.
+	// So at most one append in a hundred meets a slow yield, unless an append
+	// takes longer than half of it anyway.
+	yieldPause   = 200
+	longestPause = 10 * time.Second
 )
 
 // yieldLocked yields at most twice, and only if the batch before was larger than
 // what has gathered and a sync will follow, which costs more than the yield.
 func (l *Log) yieldLocked() {
-	y := &l.yield
-	if l.o.Manual || l.diskWaiting == 0 || l.prevCount <= 1 {
+	if l.o.Manual || l.o.NoYield || l.diskWaiting == 0 || l.prevCount <= 1 {
 		return
 	}
 	var t0 time.Time
 	for i := 0; i < 2 && l.diskWaiting+l.cacheWaiting < l.prevCount; i++ {
 		if i == 0 {
 			t0 = l.o.Clock.Now()
-			if t0.Before(y.until) {
+			if t0.Before(l.yield.until) {
 				return
 			}
 		}
+		n := l.diskWaiting + l.cacheWaiting
 		l.mu.Unlock()
 		runtime.Gosched()
 		l.mu.Lock()
 		t1 := l.o.Clock.Now()
 		l.count.yields.Add(1)
-		if t1.Sub(t0) > slowYield {
-			if y.off = firstOff; y.good < forgive && !y.until.IsZero() {
-				y.off = laterOff
-			}
-			y.until, y.good = t1.Add(y.off), 0
+		joined := time.Duration(l.diskWaiting + l.cacheWaiting - n)
+		if took := t1.Sub(t0); took > slowYield+joined*slowPerGroup {
+			l.yield.until = t1.Add(min(took*yieldPause, longestPause))
 			return
 		}
 		t0 = t1
-		y.good++
 	}
 }

@@ -71,6 +71,10 @@ type Options struct {
 	// smaller of 32 MiB and an eighth of the file system; negative is none.
 	DiskReserve int64
 
+	// NoYield makes a leader take what has gathered without letting others join
+	// first: what yielding costs and brings is measured against it.
+	NoYield bool
+
 	// Apply is given all entries in log order, each once, when they become
 	// visible. It works in memory only. The slice and the entries are lent for
 	// the call. May be nil.

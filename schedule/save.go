@@ -1,0 +1,230 @@
+package schedule
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/plant"
+	"github.com/embermq/embermq/message"
+)
+
+// frozen is what one save writes. Its timers may end meanwhile; their rows are
+// then removed by the next one.
+type frozen struct {
+	fresh   []*timer
+	dead    map[key]ident
+	topics  []topicRow
+	buckets map[int64]int64
+	mark    markRow
+	done    bool // it is on disk; guarded by Schedule.mu
+}
+
+// Freeze takes what changed up to m and returns the function that saves it. One
+// save runs at a time. A freeze whose save failed, or never ran, is part of the
+// next one.
+func (s *Schedule) Freeze(m message.Mark) func() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restoreLocked()
+	f := &frozen{fresh: s.mu.fresh, dead: s.mu.dead, buckets: make(map[int64]int64, len(s.mu.dirtyBucket))}
+	f.mark = markRow{mark: m, base: s.base, floor: s.floorLocked()}
+	for t := range s.mu.dirtyTopics {
+		f.topics = append(f.topics, topicRow{t.name, t.count, t.floor})
+	}
+	for b := range s.mu.dirtyBucket {
+		f.buckets[b] = s.mu.buckets[b]
+	}
+	clear(s.mu.dirtyTopics)
+	clear(s.mu.dirtyBucket)
+	s.mu.fresh, s.mu.dead = nil, make(map[key]ident)
+	s.mu.epoch++
+	s.mu.frozen = f
+	s.wantSave.Store(false)
+	return func() error { return s.save(f) }
+}
+
+// restoreLocked takes back a freeze that is not on disk. Parts of it may be.
+func (s *Schedule) restoreLocked() {
+	f := s.mu.frozen
+	if f == nil || f.done {
+		return
+	}
+	s.mu.frozen = nil
+	for _, t := range f.fresh {
+		if t.place != nowhere {
+			t.maybe = flagMaybe
+			s.freshLocked(t)
+		}
+	}
+	for k, i := range f.dead {
+		s.mu.dead[k] = i
+	}
+	for _, r := range f.topics {
+		s.mu.dirtyTopics[s.mu.topics[r.name]] = struct{}{}
+	}
+	for b := range f.buckets {
+		s.mu.dirtyBucket[b] = struct{}{}
+	}
+}
+
+var errSuperseded = errors.New("schedule: save: a later freeze has taken this one back")
+
+// save writes a freeze. Mostly it is one batch. A very large one goes in several,
+// of which the last has the mark; before the first it is noted how far they will
+// reach. Rows that a crash leaves in front of the mark do no harm: the replay
+// finds their records again, and knows that rows of records below that note may
+// exist.
+func (s *Schedule) save(f *frozen) error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	s.mu.Lock()
+	current, broken := s.mu.frozen == f, s.mu.broken
+	s.mu.Unlock()
+	if !current {
+		return errSuperseded
+	}
+	if broken != nil {
+		return s.unmark()
+	}
+	if err := s.write(f); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.restoreLocked()
+		return fmt.Errorf("schedule: save: %w", err)
+	}
+	s.mu.Lock()
+	f.done = true
+	s.mu.gen++
+	s.mu.saved, s.mu.isNew = f.mark.mark, false
+	f.dead = nil
+	s.mu.Unlock()
+	s.settle(f)
+	return nil
+}
+
+// unmark takes the mark away when rows cannot be read, so that the next Open
+// rebuilds the view. Changes stay in memory meanwhile.
+func (s *Schedule) unmark() error {
+	s.mu.Lock()
+	isNew := s.mu.isNew
+	s.mu.isNew = true
+	s.mu.Unlock()
+	if isNew {
+		return nil
+	}
+	b := new(kv.Batch)
+	b.Delete([]byte(keyMark))
+	return s.db.Apply(context.Background(), b, true)
+}
+
+// settle lets go of what need not be in memory any more. It holds the lock for
+// moments only.
+func (s *Schedule) settle(f *frozen) {
+	const step = 256
+	for from := 0; from < len(f.fresh); from += step {
+		s.mu.Lock()
+		for _, t := range f.fresh[from:min(from+step, len(f.fresh))] {
+			if t.place == nowhere {
+				continue
+			}
+			t.stored = true
+			if t.place == inFar {
+				s.liftLocked(t)
+				s.forgetLocked(t)
+			}
+		}
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.frozen == f {
+		s.mu.frozen = nil
+	}
+}
+
+// write puts the freeze on disk. Removals come first: an id may end one timer and
+// begin another.
+func (s *Schedule) write(f *frozen) error {
+	b, parts := new(kv.Batch), 0
+	var kb, vb []byte
+	full := func() error {
+		if b.Size() < s.o.saveBytes {
+			return nil
+		}
+		if parts == 0 {
+			b2 := new(kv.Batch)
+			b2.Set([]byte(keyAhead), binary.BigEndian.AppendUint64(nil, uint64(f.mark.mark.Offset)))
+			if err := s.db.Apply(context.Background(), b2, false); err != nil {
+				return err
+			}
+		}
+		parts++
+		err := s.db.Apply(context.Background(), b, false)
+		b.Reset()
+		return err
+	}
+	for k, i := range f.dead {
+		if !(plant.Enabled && plant.Is(plant.TimerKeepsRow)) {
+			kb = timerKey(kb[:0], k)
+			b.Delete(kb)
+		}
+		if i != (ident{}) {
+			kb = idKey(kb[:0], i, k)
+			b.Delete(kb)
+		}
+		if err := full(); err != nil {
+			return err
+		}
+	}
+	for _, t := range f.fresh {
+		kb, vb = timerKey(kb[:0], t.key), appendTimer(vb[:0], t)
+		b.Set(kb, vb)
+		if t.id != (ident{}) {
+			kb = idKey(kb[:0], t.id, t.key)
+			b.Set(kb, nil)
+		}
+		if err := full(); err != nil {
+			return err
+		}
+	}
+	for i := range f.topics {
+		r := &f.topics[i]
+		kb = append(append(kb[:0], prefixTopic...), r.name...)
+		if r.count == 0 && r.floor == 0 {
+			b.Delete(kb)
+		} else {
+			vb = r.append(vb[:0])
+			b.Set(kb, vb)
+		}
+	}
+	for n, count := range f.buckets {
+		kb = binary.BigEndian.AppendUint64(append(kb[:0], prefixBucket...), uint64(n))
+		if count == 0 {
+			b.Delete(kb)
+		} else {
+			vb = binary.BigEndian.AppendUint64(append(vb[:0], rowVersion), uint64(count))
+			b.Set(kb, vb)
+		}
+	}
+	b.Set([]byte(keyMark), f.mark.append(vb[:0]))
+	b.Delete([]byte(keyAhead))
+	return s.db.Apply(context.Background(), b, true)
+}
+
+// Reset forgets everything, on disk too. A replay from the log's start follows.
+func (s *Schedule) Reset() error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	b := new(kv.Batch)
+	b.DeleteRange([]byte(prefixAll), end(prefixAll))
+	if err := s.db.Apply(context.Background(), b, true); err != nil {
+		return fmt.Errorf("schedule: reset: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clearLocked()
+	return nil
+}

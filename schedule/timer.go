@@ -1,0 +1,130 @@
+package schedule
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"math"
+	"strings"
+
+	"github.com/google/btree"
+)
+
+// key orders pending timers: by due time in milliseconds, then by position.
+// Neither number is negative.
+type key struct{ due, pos int64 }
+
+var maxKey = key{math.MaxInt64, math.MaxInt64}
+
+func (k key) less(o key) bool { return k.due < o.due || k.due == o.due && k.pos < o.pos }
+
+// succ is the first key behind k.
+func (k key) succ() key {
+	if k.pos == math.MaxInt64 {
+		return key{due: k.due + 1}
+	}
+	return key{k.due, k.pos + 1}
+}
+
+// firstAfter is the first key that is not due at ms.
+func firstAfter(ms int64) key {
+	if ms == math.MaxInt64 {
+		return maxKey
+	}
+	return key{due: max(0, ms+1)}
+}
+
+func minOf(a, b key) key {
+	if b.less(a) {
+		return b
+	}
+	return a
+}
+
+// ident stands for a timer's id: the 16 bytes that its 32 hex digits spell, or
+// the start of a hash of any other text. The zero ident is no id.
+type ident [16]byte
+
+// identOf also says whether the text is lost in the ident.
+func identOf(id string) (i ident, hashed bool) {
+	if id == "" {
+		return ident{}, false
+	}
+	if len(id) == 32 && strings.IndexFunc(id, notUpperHex) < 0 {
+		_, _ = hex.Decode(i[:], []byte(id)) // the digits were just checked
+		if i != (ident{}) {
+			return i, false
+		}
+	}
+	sum := sha256.Sum256([]byte(id))
+	copy(i[:], sum[:])
+	return i, true
+}
+
+func notUpperHex(c rune) bool { return (c < '0' || c > '9') && (c < 'A' || c > 'F') }
+
+func (i ident) text() string {
+	if i == (ident{}) {
+		return ""
+	}
+	return strings.ToUpper(hex.EncodeToString(i[:]))
+}
+
+// place says which structure holds a timer.
+type place uint8
+
+const (
+	nowhere place = iota // ended, or forgotten because its row is on disk
+	inTree               // in the tree of the lane that its key belongs to
+	inFar                // in the far tree
+	isBusy               // in busy: an append decides about it, or it is parked
+)
+
+// Flags of a timer. The first two are stored in its row. On disk. Do not change.
+const (
+	flagLevel  uint8 = 1 << iota // delayed by level: has no handle
+	flagHashed                   // its ident does not spell its id
+
+	flagMaybe uint8 = 1 << 7 // a save that failed may have written its row
+	flagsRow        = flagLevel | flagHashed
+)
+
+// timer is one pending timer in memory. Key, id, topic, size and the stored
+// flags never change; a save reads them without a lock. The rest is guarded by
+// Schedule.mu.
+type timer struct {
+	key
+	id    ident
+	topic *topic
+	next  *timer // another one with the same ident
+	size  int32
+	at    int32  // index in fresh, while isFresh
+	epoch uint32 // the freeze that will save it, or did
+	place place
+	// stored says that the row is on disk. If not, the timer is in fresh
+	// (epoch is the schedule's) or in a freeze that is being saved.
+	stored bool
+	flags  uint8 // flagsRow: never changes
+	maybe  uint8 // flagMaybe
+}
+
+// topic is the state of one real topic. Guarded by Schedule.mu, but for name.
+type topic struct {
+	name    string
+	count   int64 // pending timers
+	floor   int64 // timers of records below it died with the topic
+	dropped int64 // how many the last deletion dropped
+}
+
+func (t *timer) alive() bool { return t.pos >= t.topic.floor }
+
+type item struct {
+	key
+	t *timer
+}
+
+type tree = btree.BTreeG[item]
+
+// newTree makes an ordered set. It is used under Schedule.mu alone.
+func newTree() *tree {
+	return btree.NewG(32, func(a, b item) bool { return a.key.less(b.key) })
+}

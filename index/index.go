@@ -27,7 +27,7 @@ type Options struct {
 	// written because the log is not synced, or cannot be because the disk is full;
 	// default 32 MiB. Beyond it the builder waits. Not when ReadOnly.
 	PendingBytes int64
-	// MaxOpenFiles bounds the index files held open; default 16.
+	// MaxOpenFiles bounds the index files held open; default 64.
 	MaxOpenFiles int
 	// Synced returns the log position up to which records are durable. No entry
 	// beyond it reaches a file. Required unless ReadOnly is set. It is called from
@@ -61,7 +61,7 @@ const (
 	defaultEntries   = 262_144
 	defaultFeed      = 16 << 20
 	defaultPending   = 32 << 20
-	defaultOpenFiles = 16
+	defaultOpenFiles = 64
 	maxGeometry      = 1 << 28
 )
 

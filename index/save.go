@@ -237,6 +237,18 @@ func (x *Index) Close() error {
 	return err
 }
 
+// Abandon stops the builder, closes the files and writes nothing: the next open
+// has what was saved last. It may be called more than once.
+func (x *Index) Abandon() error {
+	if x.closed.Swap(true) {
+		return nil
+	}
+	x.cancel()
+	x.wg.Wait()
+	x.handles.closeAll()
+	return nil
+}
+
 // seal writes the active file's slots and header and saves that they are there.
 func (x *Index) seal() error {
 	x.saveMu.Lock()

@@ -120,6 +120,10 @@ func (d *Draft) collectMessage(m *Message) error {
 		size += len(PropExpire) + len(t) + 2
 		d.add(PropExpire, unsafe.String(unsafe.SliceData(t), len(t)), entryPlain)
 	}
+	if m.Unindexed {
+		size += len(PropUnindexed) + 1 + 2
+		d.add(PropUnindexed, "1", entryPlain)
+	}
 	if size > MaxUserProperties {
 		return &SizeError{What: "user properties", Size: int64(size), Limit: MaxUserProperties}
 	}

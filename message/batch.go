@@ -143,6 +143,8 @@ func (m *Message) setProperties(s string) {
 			m.ShardingKey = value
 		case PropIdempotency:
 			m.IdempotencyKey = value
+		case PropUnindexed:
+			m.Unindexed = true
 		case PropExpire:
 			m.ExpireAt = parseMillis(value)
 		default:

@@ -59,6 +59,8 @@ const (
 	PropIdempotency = "__IDEMPOTENCYKEY"
 	// PropExpire holds Message.ExpireAt in milliseconds.
 	PropExpire = "__EXPIRE_AT"
+	// PropUnindexed is on a message that the index leaves out.
+	PropUnindexed = "__UNINDEXED"
 	// PropGroup is on the first record of an atomic group: how many records
 	// belong to it, as four hex digits.
 	PropGroup = "EMBER_GROUP"
@@ -108,7 +110,7 @@ func Reserved(name string) bool {
 		PropTimerLevel, PropInnerNum, PropInnerBase, PropInnerDispatch, PropInnerOffset,
 		PropConsumeStart, PropMinOffset, PropMaxOffset, PropPopCheck, PropFirstPop, PropDupInfo,
 		PropDeadTopic, PropDeadID, PropShardingKey, PropCorrelation, PropReplyTo, PropTTL,
-		PropCRC, PropIdempotency, PropExpire:
+		PropCRC, PropIdempotency, PropExpire, PropUnindexed:
 		return true
 	}
 	return strings.HasPrefix(name, PrefixOwn)

@@ -77,6 +77,10 @@ type Message struct {
 	// Milliseconds are kept.
 	ExpireAt time.Time
 
+	// Unindexed keeps the message out of the index: its keys and its id are
+	// stored and cannot be queried.
+	Unindexed bool
+
 	Durability Durability
 	// Flag is 32 bits of the user's own that the store carries and never reads.
 	Flag int32

@@ -92,13 +92,10 @@ func takeLock(root fs.FS) (io.Closer, error) {
 		}
 		return l, nil
 	}
-	holder := "another program"
 	// The holder's number comes from abort: opening and closing the lock file
 	// here would release a lock that this process holds in another way.
-	if o, found, _ := readAbort(root); found && o.pid != 0 {
-		holder = "process " + strconv.Itoa(o.pid)
-	}
-	return nil, fmt.Errorf("store: %s is in use by %s: %w", root.Path("."), holder, ErrLocked)
+	o, _, _ := readAbort(root)
+	return nil, &LockedError{Dir: root.Path("."), PID: o.pid}
 }
 
 // heldElsewhere reports whether another opener has the directory, without

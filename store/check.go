@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/message"
 )
 
@@ -21,6 +22,7 @@ func (d Damage) String() string { return fmt.Sprintf("%s at %d: %s", d.Path, d.O
 type Report struct {
 	Records, Bytes  int64 // of the log
 	Queues, Entries int64
+	Keys            int64 // entries of the index
 	Blank           int64 // entries without a record, behind damage that was repaired
 	Damages         []Damage
 }
@@ -42,6 +44,9 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 		return r, err
 	}
 	if err := c.queues(end); err != nil {
+		return r, err
+	}
+	if err := c.index(); err != nil {
 		return r, err
 	}
 	c.progress()
@@ -145,4 +150,34 @@ func (c *checker) progress() {
 			}
 		}
 	}
+}
+
+// index compares every index entry with the record that it names. An entry of a
+// record that has expired is left over until its file goes.
+func (c *checker) index() error {
+	if c.s.index == nil {
+		return nil
+	}
+	var rec message.Record
+	verify := func(position int64, hash int32) error {
+		c.report.Keys++
+		if position < c.s.log.Start() {
+			return nil
+		}
+		if err := c.s.log.RecordAt(position, &rec); err != nil {
+			return fmt.Errorf("names position %d: %w", position, err)
+		}
+		if id := rec.UniqueID(); id != "" && index.Hash(rec.Topic(), id) == hash {
+			return nil
+		}
+		for key := range rec.Keys() {
+			if index.Hash(rec.Topic(), key) == hash {
+				return nil
+			}
+		}
+		return fmt.Errorf("names a record of %s at %d that has no such key", rec.Topic(), position)
+	}
+	return c.s.index.Check(c.ctx, verify, func(path string, off int64, reason string) {
+		c.damage(path, off, "%s", reason)
+	})
 }

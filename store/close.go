@@ -9,22 +9,20 @@ import (
 // views and offsets, and marks the directory as closed cleanly. Every later call
 // returns ErrClosed; a second Close returns nil. Watches and Follows end with
 // ErrClosed. A failed Close leaves a directory that the next Open recovers.
-func (s *Store) Close() error {
+func (s *Store) Close() (err error) {
 	s.closeOnce.Do(func() {
-		close(s.closing)
 		s.closed.Store(true)
+		close(s.closing)
 		s.cancel()
 		s.background.Wait()
-		s.closeErr = s.shutdown()
+		err = s.shutdown()
 	})
-	err := s.closeErr
-	s.closeErr = nil
 	return err
 }
 
 func (s *Store) shutdown() error {
 	if s.cfg.readOnly {
-		return errors.Join(s.log.Close(), s.queues.Close(), s.releaseFolders())
+		return errors.Join(s.log.Close(), s.queues.Close(), s.closeIndex(), s.releaseFolders())
 	}
 	ctx := context.Background()
 	var errs []error
@@ -33,7 +31,7 @@ func (s *Store) shutdown() error {
 	errs = append(errs, s.progress.Close())
 	errs = append(errs, s.queues.Flush())
 	errs = append(errs, s.checkpoint(ctx))
-	errs = append(errs, s.queues.Close())
+	errs = append(errs, s.queues.Close(), s.closeIndex())
 	errs = append(errs, s.db.Close())
 	err := errors.Join(errs...)
 	if err == nil {
@@ -77,4 +75,11 @@ func (s *Store) writable() error {
 		return ErrReadOnly
 	}
 	return nil
+}
+
+func (s *Store) closeIndex() error {
+	if s.index == nil {
+		return nil
+	}
+	return s.index.Close()
 }

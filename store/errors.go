@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strconv"
 
 	"github.com/embermq/embermq/message"
 )
@@ -10,7 +11,7 @@ import (
 // message under the name that a user of the store expects.
 var (
 	ErrClosed                 = message.ErrClosed                 // the store, watch or batch was closed
-	ErrLocked                 = message.ErrLocked                 // another opener has the directory; the text names its process
+	ErrLocked                 = message.ErrLocked                 // another opener has the directory; *LockedError names its process
 	ErrDiskFull               = message.ErrDiskFull               // no room; puts resume by themselves when there is
 	ErrTooLarge               = message.ErrTooLarge               // *SizeError tells what, how large and the limit
 	ErrNotFound               = message.ErrNotFound               // no such topic, queue, group or record
@@ -43,6 +44,23 @@ type (
 	SizeError    = message.SizeError
 	RangeError   = message.RangeError
 )
+
+// LockedError says who has a directory open. It matches ErrLocked.
+type LockedError struct {
+	Dir string
+	PID int // of the holder; 0 when it cannot be told
+}
+
+func (e *LockedError) Error() string {
+	holder := "another program"
+	if e.PID != 0 {
+		holder = "process " + strconv.Itoa(e.PID)
+	}
+	return "store: " + e.Dir + " is in use by " + holder
+}
+
+// Is reports that the error is an ErrLocked.
+func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // MissingError says that a folder without which the store would start from
 // nothing is not there, although the directory is a store: most likely a file system that

@@ -5,7 +5,9 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/message"
 )
 
 // Hooks for the tests of this package.
@@ -33,13 +35,35 @@ func (s *Store) Meta() *kv.DB                 { return s.db }
 
 // Abandon drops the store without closing it, as a killed process does. Files
 // that are open stay open until the process ends.
-func (s *Store) Abandon() error {
+func (s *Store) Abandon() (err error) {
 	s.closeOnce.Do(func() {
 		s.closed.Store(true)
 		close(s.closing)
 		s.cancel()
 		s.background.Wait()
-		s.closeErr = s.abandon()
+		err = s.abandon()
 	})
-	return s.closeErr
+	return err
+}
+
+// WithoutYield makes leaders of a group commit wait for nobody.
+func WithoutYield() Option { return func(c *config) { c.noYield = true } }
+
+// Root is the folder that the store works in.
+func (s *Store) Root() fs.FS { return s.root }
+
+// QueuesOf are the queues of a topic that have handles.
+func (s *Store) QueuesOf(topic string) (names []message.Queue) {
+	if tp, ok := s.topics.get(topic); ok {
+		for _, q := range *tp.queues.Load() {
+			names = append(names, q.name)
+		}
+	}
+	return names
+}
+
+// BoundsOf is Bounds whatever the topic's settings are.
+func (s *Store) BoundsOf(q message.Queue) (start, end int64) {
+	start, end, _ = s.queueBounds(q)
+	return start, end
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"iter"
 
 	"github.com/embermq/embermq/message"
@@ -44,6 +43,3 @@ func (s *Store) Follow(ctx context.Context, q message.Queue, from int64, f messa
 		}
 	}
 }
-
-// errStop ends a walk early without an error.
-var errStop = errors.New("stop")

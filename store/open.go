@@ -8,6 +8,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
@@ -20,7 +21,7 @@ import (
 // a *CorruptError: OpenReadOnly reads such a directory.
 //
 // Only one process, and one Store in it, may have a directory open; others get
-// ErrLocked with the holder's process id. Other errors are *OptionMismatchError
+// *LockedError with the holder's process id. Other errors are *OptionMismatchError
 // for options that disagree with the directory, *MissingError for a part that is
 // not mounted, ErrUnknownFormat for a directory that is not a store or is a newer
 // program's, all problems of the options at once, and those of the file system.
@@ -167,6 +168,7 @@ func (s *Store) openLog(g *gate) error {
 		},
 		Apply:   s.dispatch.live,
 		Release: s.release,
+		NoYield: s.cfg.noYield,
 		Logger:  s.cfg.logger,
 	})
 	if err != nil {
@@ -190,6 +192,9 @@ func (s *Store) openMeta(g *gate) error {
 
 // openViews restores the views whose state is in meta.
 func (s *Store) openViews() (err error) {
+	if err := s.openIndex(); err != nil {
+		return err
+	}
 	if s.cfg.readOnly {
 		s.topics = guessTopics(s.queues)
 		s.dispatch.topics = s.topics
@@ -210,6 +215,43 @@ func (s *Store) openViews() (err error) {
 		Logger:        s.cfg.logger,
 	})
 	return err
+}
+
+func (s *Store) openIndex() (err error) {
+	if s.cfg.noIndex {
+		return nil
+	}
+	if !s.cfg.readOnly {
+		if err := s.indexFS.MkdirAll("."); err != nil {
+			return fmt.Errorf("store: make %s: %w", s.indexFS.Path("."), err)
+		}
+	}
+	s.index, err = index.Open(s.indexFS, s.state, index.Options{
+		Slots:      s.format.indexSlots,
+		Entries:    s.format.indexEntries,
+		Synced:     s.log.Synced,
+		Scan:       s.log.Scan,
+		Start:      s.log.Start,
+		Skip:       s.unindexed,
+		NoUniqueID: s.cfg.noIDIndex,
+		Clock:      s.cfg.env.Clock,
+		Manual:     s.cfg.env.Manual,
+		ReadOnly:   s.cfg.readOnly,
+		Logger:     s.cfg.logger,
+	})
+	if err == nil {
+		s.dispatch.views = append(s.dispatch.views, s.index)
+	}
+	return err
+}
+
+// unindexed reports whether the index leaves a record out.
+func (s *Store) unindexed(r *message.Record) bool {
+	if tp, ok := s.topics.get(r.Topic()); ok && tp.row.Load().Unindexed {
+		return true
+	}
+	_, ok := r.Property(message.PropUnindexed)
+	return ok || !s.topics.alive(r.Topic(), r.Position())
 }
 
 // startBackground starts the one goroutine that checkpoints and retains.

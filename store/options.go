@@ -69,10 +69,13 @@ type config struct {
 	openFiles     int
 	uniqueID      bool
 	uncheckedRead bool
+	noIndex       bool
+	noIDIndex     bool
 	durableSettle bool
 	checkpoint    time.Duration
 	checkpointLog int64
 	readOnly      bool
+	noYield       bool // tests measure what yielding costs
 	errs          []error
 }
 
@@ -182,7 +185,7 @@ func WithHost(a netip.AddrPort) Option {
 }
 
 // WithMaxUnsynced bounds the log bytes that are written but not yet synced,
-// and so what a power cut can take: 64 KiB to 1 GiB, by default 16 MiB
+// and so what a power cut can take: 4 KiB to 1 GiB, by default 16 MiB
 // OnDisk and 64 MiB InCache. It also bounds the size of a record.
 func WithMaxUnsynced(n int64) Option {
 	return func(c *config) { c.size("WithMaxUnsynced", n, 4<<10, 1<<30, &c.maxUnsynced) }
@@ -302,6 +305,13 @@ func WithOpenFiles(n int) Option {
 
 // WithUniqueID gives every message a unique id (property UNIQ_KEY).
 func WithUniqueID() Option { return func(c *config) { c.uniqueID = true } }
+
+// WithoutIndex opens the store without the index: Find returns ErrUnsupported,
+// and puts cost a little less. A later Open with it builds what is missing.
+func WithoutIndex() Option { return func(c *config) { c.noIndex = true } }
+
+// WithoutIDIndex leaves unique ids out of the index: only keys can be found.
+func WithoutIDIndex() Option { return func(c *config) { c.noIDIndex = true } }
 
 // WithUncheckedReads leaves out the checksum on reads. Recovery and Check still
 // verify everything.

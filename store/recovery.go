@@ -63,6 +63,10 @@ func (s *Store) replay() error {
 	if err := s.queues.Expire(s.log.Start()); err != nil {
 		return err
 	}
+	// A deletion takes the offsets along in memory at once, on disk a little later.
+	for _, name := range s.topics.deleted() {
+		s.progress.DropTopic(name)
+	}
 	if s.recovery.Clamped, err = s.progress.Clamp(s.ctx, s.queueBounds); err != nil {
 		return err
 	}
@@ -150,6 +154,9 @@ func (s *Store) abandon() error {
 	}
 	if s.queues != nil {
 		errs = append(errs, s.queues.Abandon())
+	}
+	if s.index != nil {
+		errs = append(errs, s.index.Abandon())
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

@@ -5,6 +5,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/index"
 )
 
 type counters struct {
@@ -21,6 +22,7 @@ type Stats struct {
 	Recovery Recovery
 	Log      commitlog.Stats
 	Queues   consumequeue.Stats
+	Index    index.Stats
 
 	Topics        int
 	Puts          int64 // records put by this process, the store's own included
@@ -50,6 +52,9 @@ func (s *Store) Stats() Stats {
 		QueuesRebuilt: s.stats.rebuilt.Load(),
 		DiskFull:      s.full.Load(),
 		Poisoned:      s.log.Poison(),
+	}
+	if s.index != nil {
+		st.Index = s.index.Stats()
 	}
 	if s.progress != nil {
 		st.StaleGroups = s.progress.Stale()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
@@ -30,6 +31,7 @@ type Store struct {
 	topics   *topics
 	queues   *consumequeue.Queues
 	progress *progress.Progress
+	index    *index.Index // nil without
 	dispatch dispatcher
 	puttings sync.Pool // *putting
 	ids      *message.IDs
@@ -48,7 +50,6 @@ type Store struct {
 	closing    chan struct{}
 	closed     atomic.Bool
 	closeOnce  sync.Once
-	closeErr   error
 	background sync.WaitGroup
 
 	stats    counters

@@ -44,18 +44,27 @@ func (k Kind) String() string {
 // messages lower WriteQueues first, let consumers drain, then lower ReadQueues.
 type Topic struct {
 	Name        string
-	ReadQueues  int        // 1..65536; 0 in CreateTopic = WriteQueues
-	WriteQueues int        // 1..65536; 0 in CreateTopic = 4
-	Permission  Permission // 0 = read and write
+	ReadQueues  int        // 1..65536; 0 in CreateTopic = WriteQueues, in UpdateTopic = as it is
+	WriteQueues int        // 1..65536; 0 in CreateTopic = 4, in UpdateTopic = as it is
+	Permission  Permission // 0 in CreateTopic = read and write, in UpdateTopic = as it is
 	Kind        Kind
+	Unindexed   bool // its messages cannot be found by key or id
 }
 
-func (t Topic) withDefaults(queues int) Topic {
+// withDefaults fills the fields that are zero from d, and what is zero there too
+// with what a new topic has.
+func (t Topic) withDefaults(d Topic) Topic {
 	if t.WriteQueues == 0 {
-		t.WriteQueues = queues
+		t.WriteQueues = d.WriteQueues
+	}
+	if t.ReadQueues == 0 {
+		t.ReadQueues = d.ReadQueues
 	}
 	if t.ReadQueues == 0 {
 		t.ReadQueues = t.WriteQueues
+	}
+	if t.Permission == 0 {
+		t.Permission = d.Permission
 	}
 	if t.Permission == 0 {
 		t.Permission = PermRead | PermWrite
@@ -94,7 +103,13 @@ type topicRow struct {
 	starts []int64
 }
 
-const topicRowVersion = 1 // On disk. Do not renumber.
+// On disk. Do not renumber.
+const (
+	topicRowVersion = 1
+
+	rowDead      = 1 << 0
+	rowUnindexed = 1 << 1
+)
 
 func (r *topicRow) start(id int32) int64 {
 	if int(id) < len(r.starts) {
@@ -103,13 +118,17 @@ func (r *topicRow) start(id int32) int64 {
 	return 0
 }
 
-// queues is how many queues the topic has for anyone.
-func (r *topicRow) queues() int { return max(r.ReadQueues, r.WriteQueues) }
+// queues is how many queues the topic has, those included that are neither read
+// nor written since it shrank.
+func (r *topicRow) queues() int { return max(r.ReadQueues, r.WriteQueues, len(r.starts)) }
 
 func (r *topicRow) encode() []byte {
 	b := []byte{topicRowVersion, byte(r.Permission), byte(r.Kind), 0}
 	if r.dead {
-		b[3] = 1
+		b[3] |= rowDead
+	}
+	if r.Unindexed {
+		b[3] |= rowUnindexed
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(r.ReadQueues))
 	b = binary.BigEndian.AppendUint32(b, uint32(r.WriteQueues))
@@ -127,17 +146,17 @@ func decodeTopicRow(name string, b []byte) (*topicRow, error) {
 	}
 	r := &topicRow{
 		Topic: Topic{
-			Name: name, Permission: Permission(b[1]), Kind: Kind(b[2]),
+			Name: name, Permission: Permission(b[1]), Kind: Kind(b[2]), Unindexed: b[3]&rowUnindexed != 0,
 			ReadQueues:  int(binary.BigEndian.Uint32(b[4:])),
 			WriteQueues: int(binary.BigEndian.Uint32(b[8:])),
 		},
-		dead:  b[3] != 0,
+		dead:  b[3]&rowDead != 0,
 		birth: int64(binary.BigEndian.Uint64(b[12:])),
 	}
 	for b = b[fixed:]; len(b) > 0; b = b[8:] {
 		r.starts = append(r.starts, int64(binary.BigEndian.Uint64(b)))
 	}
-	if r.ReadQueues > maxQueues || r.WriteQueues > maxQueues {
+	if r.ReadQueues > maxQueues || r.WriteQueues > maxQueues || len(r.starts) > maxQueues {
 		return nil, fmt.Errorf("store: topic %s: row with too many queues: %w", name, message.ErrCorrupt)
 	}
 	return r, nil

@@ -107,7 +107,11 @@ func (s *Store) prepareOne(ctx context.Context, m *message.Message) (*putting, e
 		return nil, err
 	}
 	p := s.getPutting()
-	if err := s.fill(ctx, p, 0, m, 1); err != nil {
+	err := s.fill(p, 0, m, 1)
+	if err == nil && p.newTopics {
+		err = s.makeTopics(ctx, p, []*message.Message{m})
+	}
+	if err != nil {
 		s.putPutting(p)
 		return nil, err
 	}
@@ -123,11 +127,17 @@ func (s *Store) prepare(ctx context.Context, ms []*message.Message) (*putting, e
 	}
 	p := s.getPutting()
 	for i, m := range ms {
-		if err := s.fill(ctx, p, i, m, len(ms)); err != nil {
+		if err := s.fill(p, i, m, len(ms)); err != nil {
 			s.putPutting(p)
 			if len(ms) > 1 {
 				err = fmt.Errorf("store: message %d of the batch: %w", i, err)
 			}
+			return nil, err
+		}
+	}
+	if p.newTopics {
+		if err := s.makeTopics(ctx, p, ms); err != nil {
+			s.putPutting(p)
 			return nil, err
 		}
 	}
@@ -151,19 +161,26 @@ func (s *Store) admit(ctx context.Context) error {
 	return nil
 }
 
-// fill resolves and encodes message i of n outside any lock.
-func (s *Store) fill(ctx context.Context, p *putting, i int, m *message.Message, n int) error {
+// fill checks and encodes message i of n outside any lock, and resolves its queue
+// unless the topic has to be made first.
+func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	if m == nil {
 		return &InvalidError{Field: "Message", Reason: "is nil"}
 	}
-	q, err := s.destination(ctx, m)
-	if err != nil {
+	tp, known := s.topics.get(m.Topic)
+	if known {
+		if err := accepts(tp.row.Load().Topic, m); err != nil {
+			return err
+		}
+	} else if err := s.creatable(m); err != nil {
 		return err
 	}
-	if len(m.Body) > s.cfg.maxBody {
+	switch {
+	case len(m.Body) > s.cfg.maxBody:
 		return &SizeError{What: "body", Size: int64(len(m.Body)), Limit: int64(s.cfg.maxBody)}
-	}
-	if m.DelayLevel != 0 || m.Delay != 0 || !m.DeliverAt.IsZero() {
+	case m.Durability > message.InCache:
+		return &InvalidError{Field: "Durability", Reason: "unknown"}
+	case m.DelayLevel != 0 || m.Delay != 0 || !m.DeliverAt.IsZero():
 		return fmt.Errorf("store: delayed delivery: %w", ErrUnsupported)
 	}
 	e := &p.envelope
@@ -176,38 +193,38 @@ func (s *Store) fill(ctx context.Context, p *putting, i int, m *message.Message,
 		e.Reserved = append(e.Reserved, message.Property{Name: message.PropUniqKey, Value: s.ids.Next()})
 	}
 	en := p.group.Add()
-	if err := en.Draft.Encode(m, q.name, e); err != nil {
+	if err := en.Draft.Encode(m, message.Queue{Topic: m.Topic, ID: m.QueueID}, e); err != nil {
 		return err
 	}
-	en.Home, en.Seq = q, q.seq
+	if known {
+		q, _ := tp.queue(m.QueueID)
+		en.Home, en.Seq = q, q.seq
+	} else {
+		p.newTopics = true
+	}
 	if m.Durability == message.OnDisk || m.Durability == message.StoreDefault && s.cfg.durability == message.OnDisk {
 		p.group.OnDisk = true
 	}
 	return nil
 }
 
-// destination finds the queue of a message and whether it may be put there.
-func (s *Store) destination(ctx context.Context, m *message.Message) (*queue, error) {
-	tp, ok := s.topics.get(m.Topic)
-	if !ok {
-		var err error
-		if tp, err = s.autoCreate(ctx, m.Topic); err != nil {
-			return nil, err
-		}
-	}
-	row := tp.row.Load()
+// accepts says whether a topic takes a message.
+func accepts(t Topic, m *message.Message) error {
 	switch {
-	case row.Permission&PermWrite == 0:
-		return nil, fmt.Errorf("store: put to topic %s: %w", m.Topic, ErrPermission)
-	case m.QueueID < 0 || int(m.QueueID) >= row.WriteQueues:
-		return nil, fmt.Errorf("store: topic %s has write queues 0..%d, not %d: %w", m.Topic, row.WriteQueues-1, m.QueueID, ErrNotFound)
-	case row.Kind != KindAny && row.Kind != kindOf(m):
-		return nil, fmt.Errorf("store: topic %s takes %v messages, this one is %v: %w", m.Topic, row.Kind, kindOf(m), ErrKind)
-	case message.IsSystemTopic(m.Topic):
-		return nil, &NameError{Kind: "topic", Name: m.Topic, Reason: "belongs to the store itself"}
+	case t.Permission&PermWrite == 0:
+		return fmt.Errorf("store: put to topic %s: %w", t.Name, ErrPermission)
+	case m.QueueID < 0 || int(m.QueueID) >= t.WriteQueues:
+		return fmt.Errorf("store: topic %s has write queues 0..%d, not %d: %w", t.Name, t.WriteQueues-1, m.QueueID, ErrNotFound)
+	case t.Kind != KindAny && t.Kind != kindOf(m):
+		return fmt.Errorf("store: topic %s takes %v messages, this one is %v: %w", t.Name, t.Kind, kindOf(m), ErrKind)
+	case message.IsSystemTopic(t.Name):
+		return ownTopic(t.Name)
 	}
-	q, _ := tp.queue(m.QueueID)
-	return q, nil
+	return nil
+}
+
+func ownTopic(name string) error {
+	return &NameError{Kind: "topic", Name: name, Reason: "belongs to the store itself"}
 }
 
 func kindOf(m *message.Message) Kind {
@@ -220,19 +237,51 @@ func kindOf(m *message.Message) Kind {
 	return KindNormal
 }
 
-func (s *Store) autoCreate(ctx context.Context, name string) (*topic, error) {
-	if err := message.CheckTopic(name); err != nil {
-		return nil, err
+// creatable says whether the unknown topic of a message may be made for it.
+func (s *Store) creatable(m *message.Message) error {
+	if err := s.topics.free(m.Topic); err != nil {
+		return err
 	}
 	if s.cfg.noAutoCreate {
-		return nil, fmt.Errorf("store: topic %s: %w", name, ErrNotFound)
+		return fmt.Errorf("store: topic %s: %w", m.Topic, ErrNotFound)
 	}
-	tp, err := s.topics.create(ctx, Topic{Name: name}.withDefaults(s.cfg.topicQueues), false)
-	if !errors.Is(err, ErrExists) {
-		return tp, err
+	return accepts(s.autoTopic(m.Topic), m)
+}
+
+func (s *Store) autoTopic(name string) Topic {
+	return Topic{Name: name}.withDefaults(Topic{ReadQueues: s.cfg.topicQueues, WriteQueues: s.cfg.topicQueues})
+}
+
+// makeTopics creates the topics that a group lacks. Everything else about the
+// group is known to be good by then: what is refused leaves no topic behind.
+func (s *Store) makeTopics(ctx context.Context, p *putting, ms []*message.Message) error {
+	if size, limit := p.size(), s.log.GroupLimit(); size > limit {
+		return &SizeError{What: "group", Size: size, Limit: limit}
 	}
-	if tp, ok := s.topics.get(name); ok { // another put was faster
-		return tp, nil
+	for i, m := range ms {
+		en := &p.group.Entries[i]
+		if en.Home != nil {
+			continue
+		}
+		tp, ok := s.topics.get(m.Topic)
+		if !ok {
+			var err error
+			tp, err = s.topics.create(ctx, s.autoTopic(m.Topic))
+			if errors.Is(err, ErrExists) { // another put was faster
+				tp, ok = s.topics.get(m.Topic)
+				if err = nil; !ok {
+					err = fmt.Errorf("store: topic %s: %w", m.Topic, ErrNotFound)
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := accepts(tp.row.Load().Topic, m); err != nil {
+			return err
+		}
+		q, _ := tp.queue(m.QueueID)
+		en.Home, en.Seq = q, q.seq
 	}
-	return nil, fmt.Errorf("store: topic %s: %w", name, ErrNotFound)
+	return nil
 }

@@ -24,6 +24,8 @@ type putting struct {
 	reserved [2]message.Property
 	pending  *message.Pending // of a PutAsync
 	s        *Store
+
+	newTopics bool // some entry's topic has to be made first
 }
 
 func (s *Store) getPutting() *putting {
@@ -48,7 +50,7 @@ func (s *Store) putPutting(p *putting) {
 	if large {
 		p.group.Entries = nil
 	}
-	p.envelope.Reserved, p.pending = nil, nil
+	p.envelope.Reserved, p.pending, p.newTopics = nil, nil, false
 	s.puttings.Put(p)
 }
 
@@ -76,22 +78,24 @@ func (p *putting) receipt(i int) message.Receipt {
 	}
 }
 
+// size is how many bytes of log the group takes.
+func (p *putting) size() (n int64) {
+	for i := range p.group.Entries {
+		n += int64(p.group.Entries[i].Draft.Size())
+	}
+	return n
+}
+
 // done counts a group that was stored and gives up the caller's hold on it.
 func (s *Store) done(p *putting) {
-	var bytes int64
-	for i := range p.group.Entries {
-		bytes += int64(p.group.Entries[i].Draft.Size())
-	}
 	s.stats.puts.Add(int64(len(p.group.Entries)))
-	s.stats.putBytes.Add(bytes)
+	s.stats.putBytes.Add(p.size())
 	p.group.Release()
 }
 
-// failed gives up the caller's hold and says what an error means.
+// failed gives up the caller's hold on a group that was not stored, or of which
+// nobody knows.
 func (s *Store) failed(p *putting, err error) error {
 	p.group.Release()
-	if s.closed.Load() {
-		return ErrClosed
-	}
 	return err
 }

@@ -20,19 +20,28 @@ func (s *Store) CreateTopic(ctx context.Context, t Topic) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	_, err := s.topics.create(ctx, t.withDefaults(s.cfg.topicQueues), false)
+	if err := s.topics.free(t.Name); err != nil {
+		return err
+	}
+	_, err := s.topics.create(ctx, t.withDefaults(Topic{WriteQueues: s.cfg.topicQueues}))
 	return err
 }
 
 // UpdateTopic changes queue numbers, permission and kind of a living topic;
 // the change is on disk when the call returns and holds for every later put and read.
-// Zero fields take their defaults. Messages in queues beyond a lowered
-// ReadQueues stay stored and readable again when it is raised.
+// Numbers and a permission of zero stay as they are; the kind is set. Messages in
+// queues beyond a lowered ReadQueues stay stored and are readable again when it
+// is raised.
+//
+// The error is ErrNotFound for an unknown topic, *InvalidError for a setting.
 func (s *Store) UpdateTopic(ctx context.Context, t Topic) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	return s.topics.update(ctx, t.withDefaults(s.cfg.topicQueues))
+	if message.IsSystemTopic(t.Name) {
+		return ownTopic(t.Name)
+	}
+	return s.topics.update(ctx, t)
 }
 
 // Topics lists the users' topics, sorted by name.
@@ -59,7 +68,7 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 		return err
 	}
 	if message.IsSystemTopic(name) {
-		return &NameError{Kind: "topic", Name: name, Reason: "belongs to the store itself"}
+		return ownTopic(name)
 	}
 	home, err := s.systemQueue(ctx, message.TopicTopics)
 	if err != nil {
@@ -94,7 +103,7 @@ func (s *Store) systemQueue(ctx context.Context, topic string) (*queue, error) {
 	tp, ok := s.topics.get(topic)
 	if !ok {
 		var err error
-		tp, err = s.topics.create(ctx, Topic{Name: topic}.withDefaults(1), true)
+		tp, err = s.topics.create(ctx, Topic{Name: topic}.withDefaults(Topic{WriteQueues: 1}))
 		if err != nil && !errors.Is(err, ErrExists) {
 			return nil, err
 		}

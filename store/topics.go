@@ -84,7 +84,7 @@ func guessTopics(queues *consumequeue.Queues) *topics {
 	}
 	for name, n := range counts {
 		tp := &topic{name: name}
-		tp.row.Store(&topicRow{Topic: Topic{Name: name}.withDefaults(n)})
+		tp.row.Store(&topicRow{Topic: Topic{Name: name}.withDefaults(Topic{WriteQueues: n})})
 		t.mu.live[name] = tp
 	}
 	t.saved, _ = queues.Saved()
@@ -195,18 +195,14 @@ func (tp *topic) queue(id int32) (*queue, bool) {
 
 // create makes a topic durable and then known. A topic that was deleted
 // continues its queue offsets.
-func (t *topics) create(ctx context.Context, topic Topic, system bool) (*topic, error) {
+func (t *topics) create(ctx context.Context, topic Topic) (*topic, error) {
 	if err := topic.check(); err != nil {
 		return nil, err
-	}
-	if !system && message.IsSystemTopic(topic.Name) {
-		return nil, &message.NameError{Kind: "topic", Name: topic.Name, Reason: "belongs to the store itself"}
 	}
 	t.change.Lock()
 	defer t.change.Unlock()
 	t.mu.RLock()
 	_, exists := t.mu.live[topic.Name]
-	twin, folded := t.mu.folded[message.FoldName(topic.Name)]
 	row := &topicRow{Topic: topic}
 	if d := t.mu.dead[topic.Name]; d != nil {
 		row.birth, row.starts = d.birth, d.starts
@@ -215,8 +211,8 @@ func (t *topics) create(ctx context.Context, topic Topic, system bool) (*topic, 
 	if exists {
 		return nil, fmt.Errorf("store: topic %s: %w", topic.Name, ErrExists)
 	}
-	if folded && twin != topic.Name {
-		return nil, &message.NameError{Kind: "topic", Name: topic.Name, Reason: "differs only in case from " + twin}
+	if err := t.twin(topic.Name); err != nil {
+		return nil, err
 	}
 	if err := t.save(ctx, row); err != nil {
 		return nil, err
@@ -224,6 +220,29 @@ func (t *topics) create(ctx context.Context, topic Topic, system bool) (*topic, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.addLocked(row), nil
+}
+
+// twin refuses a name that differs only in case from another topic's, dead ones
+// included: they would share a folder on some file systems.
+func (t *topics) twin(name string) error {
+	t.mu.RLock()
+	twin, ok := t.mu.folded[message.FoldName(name)]
+	t.mu.RUnlock()
+	if ok && twin != name {
+		return &message.NameError{Kind: "topic", Name: name, Reason: "differs only in case from " + twin}
+	}
+	return nil
+}
+
+// free says whether a user may make a topic of this name.
+func (t *topics) free(name string) error {
+	if err := message.CheckTopic(name); err != nil {
+		return err
+	}
+	if message.IsSystemTopic(name) {
+		return ownTopic(name)
+	}
+	return t.twin(name)
 }
 
 func (t *topics) addLocked(row *topicRow) *topic {
@@ -244,10 +263,14 @@ func (t *topics) update(ctx context.Context, to Topic) error {
 	if !ok {
 		return fmt.Errorf("store: topic %q: %w", to.Name, ErrNotFound)
 	}
+	row := *tp.row.Load()
+	to = to.withDefaults(row.Topic)
 	if err := to.check(); err != nil {
 		return err
 	}
-	row := *tp.row.Load()
+	// A shrunk topic keeps its queues: the log may still hold their records, and
+	// they go on where they were when it grows again.
+	row.starts = slices.Concat(row.starts, make([]int64, max(0, row.queues()-len(row.starts))))
 	row.Topic = to
 	if err := t.save(ctx, &row); err != nil {
 		return err
@@ -277,13 +300,15 @@ func (t *topics) list() []Topic {
 			out = append(out, tp.row.Load().Topic)
 		}
 	}
-	slices.SortFunc(out, func(a, b Topic) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
 	return out
+}
+
+// deleted lists the topics that were deleted and not created again.
+func (t *topics) deleted() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Keys(t.mu.dead))
 }
 
 // all calls f for every queue handle, system topics included.
@@ -328,7 +353,7 @@ func (t *topics) replayHome(name message.Queue) (*queue, error) {
 	defer t.mu.Unlock()
 	tp, ok := t.mu.live[name.Topic]
 	if !ok {
-		row := &topicRow{Topic: Topic{Name: name.Topic}.withDefaults(int(name.ID) + 1)}
+		row := &topicRow{Topic: Topic{Name: name.Topic}.withDefaults(Topic{WriteQueues: int(name.ID) + 1})}
 		if d := t.mu.dead[name.Topic]; d != nil {
 			row.birth, row.starts = d.birth, d.starts
 		}

@@ -26,7 +26,7 @@ type Log struct {
 	// Owned by the write leader.
 	buf        []byte
 	lastStored int64
-	prevCount  int  // groups that waited for the last sync
+	expected   int  // groups that the next sync can have if everybody comes back; under mu
 	anyClosed  bool // a sequence has been closed
 	yield      yielder
 	placed     message.Mark // the last record written
@@ -147,10 +147,14 @@ func (l *Log) Sync(ctx context.Context) error {
 	case done:
 		return nil
 	}
-	g := &Group{OnDisk: true, Reserve: true} // a group of nothing is a barrier
+	g := newBarrier()
 	defer g.Release()
 	return l.append(ctx, g, true)
 }
+
+// newBarrier returns a group of nothing: when it is on disk, so is everything in
+// front of it.
+func newBarrier() *Group { return &Group{OnDisk: true, Reserve: true, barrier: true} }
 
 // Poke says that somebody waits for what is appended and not visible yet: an
 // OnDisk log with unsynced InCache groups then syncs at once.
@@ -159,8 +163,10 @@ func (l *Log) Poke() {
 		return
 	}
 	l.mu.Lock()
-	l.wantSync = l.pending.head != nil
-	kick := l.wantSync
+	kick := l.pending.head != nil
+	if kick {
+		l.wantSync = true
+	}
 	l.mu.Unlock()
 	if kick {
 		l.kick()
@@ -181,7 +187,7 @@ func (l *Log) Stop(ctx context.Context) error {
 	if closed {
 		return nil
 	}
-	g := &Group{OnDisk: true, Reserve: true}
+	g := newBarrier()
 	defer g.Release()
 	return l.append(ctx, g, true)
 }

@@ -14,16 +14,31 @@ import (
 // replays only what comes later. It may run beside puts and reads.
 //
 // The order is the second law: freeze, sync the log behind what was frozen, and
-// only then let derived bytes reach a file.
-func (s *Store) checkpoint(ctx context.Context) error {
+// only then let derived bytes reach a file. What was frozen is saved whatever
+// happens to ctx: it counts as clean for the views.
+func (s *Store) checkpoint(ctx context.Context) (err error) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
 	s.dirty.Store(false)
+	defer func() {
+		if err != nil {
+			s.dirty.Store(true)
+		}
+	}()
 	mark, saves := s.freeze()
 	if saves == nil {
 		return nil
 	}
 	if err := s.log.Sync(ctx); err != nil {
+		return err
+	}
+	// A mark must not pass the deletion of a topic while meta still has the offsets
+	// that it dropped.
+	if err := s.progress.Flush(ctx); err != nil && !errors.Is(err, ErrClosed) {
 		return err
 	}
 	var errs []error

@@ -207,13 +207,16 @@ func (s *Store) openViews() (err error) {
 	s.progress, err = progress.Open(s.ctx, s.db, progress.Options{
 		Clock:         s.cfg.env.Clock,
 		Manual:        s.cfg.env.Manual,
-		Bounds:        s.Bounds,
+		Bounds:        s.bounds,
 		SyncLog:       s.log.Sync,
 		NoAutoCreate:  s.cfg.noAutoGroup,
 		DurableSettle: s.cfg.durableSettle,
 		ForgetAfter:   s.cfg.groupExpiry,
 		Logger:        s.cfg.logger,
 	})
+	if err == nil {
+		s.topics.dropped = s.progress.DropTopic
+	}
 	return err
 }
 

@@ -88,6 +88,9 @@ func (p *putting) size() (n int64) {
 
 // done counts a group that was stored and gives up the caller's hold on it.
 func (s *Store) done(p *putting) {
+	if !p.group.OnDisk && s.cfg.durability == message.OnDisk {
+		s.hurry(p)
+	}
 	s.stats.puts.Add(int64(len(p.group.Entries)))
 	s.stats.putBytes.Add(p.size())
 	p.group.Release()

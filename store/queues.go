@@ -122,6 +122,18 @@ func (s *Store) pokeVisible() {
 	}
 }
 
+// hurry starts a sync when somebody waits for one of a group's records, which
+// become visible with the next one.
+func (s *Store) hurry(p *putting) {
+	for i := range p.group.Entries {
+		e := &p.group.Entries[i]
+		if e.Home.(*queue).watch.waited(e.Draft.TagHash()) {
+			s.log.Poke()
+			return
+		}
+	}
+}
+
 func asDamage(err error) (Damage, bool) {
 	var c *CorruptError
 	if !errors.As(err, &c) {

@@ -28,13 +28,17 @@ const (
 // means that more may follow.
 //
 // n.Count defaults to 32 and n.Bytes to 4 MiB; the first record is returned
-// whatever its size. ctx bounds the wait for a queue that is being rebuilt.
+// whatever its size. ctx bounds the wait for a queue that is being rebuilt; when
+// it has ended already the error is its own.
 //
 // The error is ErrNotFound for an unknown queue, *RangeError if from lies
 // outside [start, end], ErrPermission without read permission, *CorruptError for
 // a damaged record (the records before it are returned first), or ErrClosed.
 func (s *Store) Read(ctx context.Context, q message.Queue, from int64, n message.Limit, f message.Filter) (message.Batch, error) {
 	var batch message.Batch
+	if err := ctx.Err(); err != nil {
+		return message.Batch{Next: from}, err
+	}
 	var buf []byte
 	next, err := s.walk(ctx, q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
 		if len(buf) < int(e.Size) {
@@ -201,13 +205,20 @@ func (s *Store) belongs(r *message.Record, q *queue, offset int64) error {
 }
 
 // Bounds returns the first kept offset of q and the offset that the next
-// message gets: [start, end).
+// message gets: [start, end). It needs no permission, and also tells of queues
+// beyond the topic's ReadQueues, which consumers may still have to drain.
 func (s *Store) Bounds(q message.Queue) (start, end int64, err error) {
-	qu, err := s.readable(q)
-	if err != nil {
+	if err := s.usable(); err != nil {
 		return 0, 0, err
 	}
-	start, end = qu.entries.Bounds()
+	return s.bounds(q)
+}
+
+func (s *Store) bounds(q message.Queue) (start, end int64, err error) {
+	start, end, ok := s.queueBounds(q)
+	if !ok {
+		return 0, 0, fmt.Errorf("store: queue %s: %w", q, ErrNotFound)
+	}
 	return start, end, nil
 }
 

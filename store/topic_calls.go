@@ -62,7 +62,8 @@ func (s *Store) QueueCount(topic string) (int, error) {
 // DeleteTopic deletes a topic with its messages. The deletion is a record in the
 // log, on disk when the call returns, so that no rebuild brings the topic back.
 // Puts that overlap the call end up before it and are deleted, or get
-// ErrNotFound. Readers of the topic get ErrNotFound.
+// ErrNotFound. Readers of the topic get ErrNotFound. ctx is looked at before the
+// deletion begins, which is then carried through.
 func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -70,6 +71,13 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	if message.IsSystemTopic(name) {
 		return ownTopic(name)
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, ok := s.topics.get(name); !ok {
+		return fmt.Errorf("store: topic %q: %w", name, ErrNotFound)
+	}
+	ctx = context.WithoutCancel(ctx)
 	home, err := s.systemQueue(ctx, message.TopicTopics)
 	if err != nil {
 		return err
@@ -90,9 +98,10 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	s.progress.DropTopic(name)
-	for _, q := range *tp.queues.Load() {
-		q.watch.wakeAll()
+	// Invariant: the groups' offsets in the topic are gone from meta before its row
+	// says that it is dead: a replay that finds the row so does not drop them again.
+	if err := s.progress.Flush(ctx); err != nil {
+		return err
 	}
 	// The queues' files are derived: a failure here is repaired by the next Open.
 	return errors.Join(s.topics.saveRow(ctx, name), s.queues.Delete(name))

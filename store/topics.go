@@ -37,7 +37,7 @@ type queue struct {
 	topic   *topic
 	seq     *commitlog.Sequence // the next queue offset; moved by the log's leader
 	entries *consumequeue.Queue
-	watch   watchList
+	watch   *watchList
 }
 
 // ConsumeQueue lets the consume queues find their handle in a record's Home.
@@ -56,12 +56,15 @@ type topics struct {
 		sync.RWMutex
 		live   map[string]*topic
 		dead   map[string]*topicRow
-		folded map[string]string // case-folded name of a live or dead topic → name
-		dirty  map[string]bool   // rows changed by Apply and not saved
+		folded map[string]string            // case-folded name of a live or dead topic → name
+		dirty  map[string]bool              // rows changed by Apply and not saved
+		absent map[message.Queue]*watchList // watched, but there is no such queue
 	}
 	change sync.Mutex // serialises create, update and delete; taken before mu
 	saved  message.Mark
 	isNew  bool // nothing was ever saved
+
+	dropped func(name string) // told of every deletion, in log order; memory only
 }
 
 func newTopics(db *kv.DB) *topics {
@@ -70,6 +73,7 @@ func newTopics(db *kv.DB) *topics {
 	t.mu.dead = make(map[string]*topicRow)
 	t.mu.folded = make(map[string]string)
 	t.mu.dirty = make(map[string]bool)
+	t.mu.absent = make(map[message.Queue]*watchList)
 	return t
 }
 
@@ -159,9 +163,18 @@ func (t *topics) growLocked(tp *topic, row *topicRow) {
 		return
 	}
 	qs := slices.Clone(old)
+	defer func() {
+		for _, q := range qs[len(old):] {
+			q.watch.wakeAll()
+		}
+	}()
 	for id := len(old); id < row.queues(); id++ {
 		name := message.Queue{Topic: tp.name, ID: int32(id)}
-		q := &queue{name: name, topic: tp, entries: t.queues.Create(name, row.start(int32(id)))}
+		q := &queue{name: name, topic: tp, watch: new(watchList), entries: t.queues.Create(name, row.start(int32(id)))}
+		if l, ok := t.mu.absent[name]; ok {
+			q.watch = l
+			delete(t.mu.absent, name)
+		}
 		_, end := q.entries.Bounds()
 		q.seq = commitlog.NewSequence(end)
 		qs = append(qs, q)
@@ -393,15 +406,50 @@ func (t *topics) obey(r *message.Record) (name string, deleted bool) {
 	}
 	row := *tp.row.Load()
 	row.dead, row.birth, row.starts = true, birth, nil
+	tp.gone.Store(true)
+	delete(t.mu.live, name)
 	for _, q := range *tp.queues.Load() {
 		_, end := q.entries.Bounds()
 		row.starts = append(row.starts, end)
+		if !q.watch.empty() {
+			t.mu.absent[q.name] = q.watch
+			q.watch.wakeAll()
+		}
 	}
-	tp.gone.Store(true)
-	delete(t.mu.live, name)
 	t.mu.dead[name] = &row
 	t.mu.dirty[name] = true
+	if t.dropped != nil {
+		t.dropped(name)
+	}
 	return name, true
+}
+
+// watch puts a watched queue on the list of its name, whether there is such a
+// queue or not.
+func (t *topics) watch(wd *watched) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if tp, ok := t.mu.live[wd.name.Topic]; ok {
+		if q, ok := tp.queue(wd.name.ID); ok {
+			wd.on = q.watch
+		}
+	}
+	if wd.on == nil {
+		if wd.on = t.mu.absent[wd.name]; wd.on == nil {
+			wd.on = new(watchList)
+			t.mu.absent[wd.name] = wd.on
+		}
+	}
+	wd.on.addLocked(wd)
+}
+
+func (t *topics) unwatch(wd *watched) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	wd.on.removeLocked(wd)
+	if wd.on.empty() && t.mu.absent[wd.name] == wd.on {
+		delete(t.mu.absent, wd.name)
+	}
 }
 
 // deletes returns the topic that a record deletes.

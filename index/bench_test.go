@@ -47,7 +47,7 @@ type generator struct {
 
 func newGenerator() *generator {
 	r := encode(&message.Message{Topic: "TopicTest", Keys: []string{"key-00000000"}, Body: make([]byte, 100)}, envelope(""), 0, epoch.UnixMilli())
-	g := &generator{b: r.Clone().Bytes()}
+	g := &generator{b: append([]byte(nil), r.Bytes()...)}
 	for i := range g.b {
 		if i+12 <= len(g.b) && string(g.b[i:i+4]) == "key-" {
 			g.key = i + 4

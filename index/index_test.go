@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -328,6 +329,9 @@ func TestColliding(t *testing.T) {
 	if testing.Short() {
 		n = 1 << 14
 	}
+	if *bigFile {
+		n = 1 << 20
+	}
 	key := func(i int) string {
 		var b strings.Builder
 		for bit := range 20 {
@@ -336,7 +340,7 @@ func TestColliding(t *testing.T) {
 		return b.String()
 	}
 	o, l := small(), newLog()
-	o.Slots, o.Entries = 1000, 1<<20
+	o.Slots, o.Entries = 1000, 1<<20+1
 	x := open(t, memory(t), o)
 	for i := range n {
 		x.Apply(l.add("t", "", key(i)))
@@ -352,6 +356,17 @@ func TestColliding(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int64{0}, got)
 	require.False(t, res.Truncated)
+	if *bigFile {
+		times := make([]time.Duration, 300)
+		for i := range times {
+			start := time.Now()
+			_, _, err := l.find(x, Query{Topic: "t", Key: key(i)})
+			times[i] = time.Since(start)
+			require.NoError(t, err)
+		}
+		slices.Sort(times)
+		t.Logf("%d colliding keys: query p50 %v, p99 %v", n, times[150], times[297])
+	}
 }
 
 // TestOverflow: what the feed cannot hold is read from the log.

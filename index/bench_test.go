@@ -38,11 +38,10 @@ func BenchmarkApply(b *testing.B) {
 
 // generator makes records of one key each by changing one record's bytes.
 type generator struct {
-	b        []byte
-	r        message.Record
-	key      int // where the key's digits stand
-	position int64
-	n        int
+	b   []byte
+	r   message.Record
+	key int // where the key's digits stand
+	n   int
 }
 
 func newGenerator() *generator {

@@ -49,7 +49,7 @@ type Query struct {
 	// Match, if set, decides on a record that has the key, before it counts.
 	Match func(r *message.Record) bool
 	// MaxSteps bounds the entries looked at, MaxReads the records read and MaxTime
-	// the time; default 1,048,576, 4,096 and one second.
+	// the time; default 1,048,576, 2,048 and one second.
 	MaxSteps, MaxReads int
 	MaxTime            time.Duration
 }
@@ -71,7 +71,7 @@ type Result struct {
 
 const (
 	defaultSteps = 1 << 20
-	defaultReads = 4096
+	defaultReads = 2048
 	defaultTime  = time.Second
 	clockEvery   = 1024 // entries between two looks at the clock
 )

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var modelSeeds = flag.Uint64("index.seeds", 3, "seeds of the crash model; 40 make 1,440 crashes and 1.3 million operations")
+var modelSeeds = flag.Uint64("index.seeds", 2, "seeds of the crash model; 40 make 1,440 crashes and 1.3 million operations")
 
 // world is a store in miniature: a log in memory, the index of it, and a map from
 // keys to positions that says what must be found.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
@@ -53,6 +52,9 @@ func open(dir string, readOnly bool, opts []Option) (*Store, error) {
 		return nil, errors.Join(err, s.abandon())
 	}
 	s.recovery.Took = c.env.Clock.Now().Sub(began)
+	if !readOnly {
+		_, _ = s.look() // retention tells of an error
+	}
 	if !c.env.Manual && !readOnly {
 		s.startBackground()
 	}
@@ -255,84 +257,4 @@ func (s *Store) unindexed(r *message.Record) bool {
 	}
 	_, ok := r.Property(message.PropUnindexed)
 	return ok || !s.topics.alive(r.Topic(), r.Position())
-}
-
-// startBackground starts the one goroutine that checkpoints and retains.
-func (s *Store) startBackground() {
-	s.background.Go(func() {
-		for s.waitForWork() {
-			if s.dirty.Load() && s.checkpointDue() {
-				s.report("checkpoint", s.checkpoint(s.ctx))
-			}
-			if now := s.cfg.env.Clock.Now(); !now.Before(s.nextRetain) {
-				s.nextRetain = now.Add(retentionEvery)
-				s.report("retention", s.retain())
-			}
-		}
-	})
-}
-
-// report keeps and logs an error of background work; no caller is there to get it.
-func (s *Store) report(what string, err error) {
-	if s.ctx.Err() != nil {
-		return
-	}
-	if err == nil {
-		s.stats.backgroundErr.Store(nil)
-		return
-	}
-	s.stats.backgroundErr.Store(&err)
-	s.cfg.logger.Error("background work failed", "work", what, "error", err)
-}
-
-// checkpointDue starts the clock of a checkpoint at the first record behind the
-// last one.
-func (s *Store) checkpointDue() bool {
-	now := s.cfg.env.Clock.Now()
-	if s.dirtySince.IsZero() {
-		s.dirtySince = now
-	}
-	due := now.Sub(s.dirtySince) >= s.cfg.checkpoint || s.log.Visible()-s.checkpointed.Load() >= s.cfg.checkpointLog
-	if due {
-		s.dirtySince = time.Time{}
-	}
-	return due
-}
-
-// waitForWork sleeps until a checkpoint or retention may be due; false at the
-// end. An idle store sleeps until a put nudges it or until the oldest segment
-// is too old: it wakes for nothing else.
-func (s *Store) waitForWork() bool {
-	d, timed := s.nextWork()
-	var timer <-chan time.Time
-	if timed {
-		c, stop := s.cfg.env.Clock.After(d)
-		defer stop()
-		timer = c
-	}
-	select {
-	case <-s.nudge:
-		return true
-	case <-timer:
-		return true
-	case <-s.closing:
-		return false
-	}
-}
-
-func (s *Store) nextWork() (d time.Duration, timed bool) {
-	now := s.cfg.env.Clock.Now()
-	switch {
-	case s.dirty.Load():
-		d = s.cfg.checkpoint
-		if !s.dirtySince.IsZero() {
-			d -= now.Sub(s.dirtySince)
-		}
-		return max(min(d, s.nextRetain.Sub(now)), 0), true
-	case s.full.Load():
-		return time.Second / 2, true // room may come back without a put
-	case s.cfg.retention > 0 && len(s.log.Segments()) > 1:
-		return time.Minute, true
-	}
-	return 0, false
 }

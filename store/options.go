@@ -37,7 +37,7 @@ type Folders struct {
 // Watermarks are shares of the log's file system, in percent used. Each lies
 // in 1..100 and they do not fall: Clean ≤ Force ≤ Full.
 type Watermarks struct {
-	Clean int // expired segments go (they also go by age alone)
+	Clean int // expired segments go within 10 seconds; below they may stay a minute more
 	Force int // young segments that no live group needs go too
 	Full  int // user puts get ErrDiskFull; nothing more is deleted
 }

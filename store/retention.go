@@ -8,8 +8,13 @@ import (
 	"github.com/embermq/embermq/message"
 )
 
-// retentionEvery is how often retention looks; RocketMQ's cleanResourceInterval.
-const retentionEvery = 10 * time.Second
+// How soon retention looks again. It also looks after every checkpoint, so that
+// a store that is being filled does not outrun it.
+const (
+	lookIdle  = time.Minute
+	lookTight = 10 * time.Second       // at the Clean watermark; RocketMQ's cleanResourceInterval
+	lookFull  = 500 * time.Millisecond // puts fail until there is room
+)
 
 // retain deletes the oldest segments that may go and keeps the full-disk mark
 // true. It is one step of the background work.
@@ -20,11 +25,13 @@ const retentionEvery = 10 * time.Second
 // the log has one start.
 func (s *Store) retain() error {
 	now := s.cfg.env.Clock.Now()
-	usage, err := s.logFS.Usage()
+	usage, err := s.look()
 	if err != nil {
-		return fmt.Errorf("store: ask for room: %w", err)
+		return err
 	}
 	used := usedPercent(usage)
+	guarded := false
+	defer func() { s.stats.guarded.Store(guarded) }()
 	length := s.log.Appended() - s.log.Start()
 	before := s.log.Start()
 	guard := int64(-1)
@@ -43,7 +50,7 @@ func (s *Store) retain() error {
 		if guard < 0 {
 			guard = s.guardPosition(now)
 		}
-		if s.stats.guarded.Store(end > guard); end > guard {
+		if guarded = end > guard; guarded {
 			break
 		}
 		before = end
@@ -51,16 +58,40 @@ func (s *Store) retain() error {
 		usage.Free += seg.Size
 		used = usedPercent(usage)
 	}
-	if before > s.log.Start() {
-		if err := s.expire(before); err != nil {
-			return err
-		}
-		if usage, err = s.logFS.Usage(); err != nil {
-			return fmt.Errorf("store: ask for room: %w", err)
-		}
+	if before == s.log.Start() {
+		return nil
 	}
-	s.full.Store(usedPercent(usage) >= s.cfg.watermarks.Full)
-	return nil
+	if err := s.expire(before); err != nil {
+		return err
+	}
+	_, err = s.look()
+	return err
+}
+
+// look asks the log's file system for room and notes which watermarks it is at.
+func (s *Store) look() (fs.Usage, error) {
+	usage, err := s.logFS.Usage()
+	if err != nil {
+		return usage, fmt.Errorf("store: ask for room: %w", err)
+	}
+	used := usedPercent(usage)
+	s.full.Store(used >= s.cfg.watermarks.Full)
+	s.tight.Store(used >= s.cfg.watermarks.Clean)
+	return usage, nil
+}
+
+// lookAgain is how long after a look the next one is due; false when nothing can
+// change without a put.
+func (s *Store) lookAgain() (d time.Duration, timed bool) {
+	switch {
+	case s.full.Load():
+		return lookFull, true
+	case len(s.log.Segments()) < 2:
+		return 0, false
+	case s.tight.Load():
+		return lookTight, true
+	}
+	return lookIdle, s.cfg.retention > 0 || s.cfg.retainBytes > 0
 }
 
 // wanted reports whether retention would like the sealed segment that ends at
@@ -90,13 +121,19 @@ func usedPercent(u fs.Usage) int {
 
 // expire drops the log below a segment boundary, and what the views hold of it.
 //
-// The order guards against a crash in between. A checkpoint comes first: no saved
-// mark may lie below the log's start. Then the queues' starts move and are saved
+// The order guards against a crash in between. A checkpoint comes first unless
+// there was one behind the segments: no saved mark may lie below the log's start.
+// On a full disk it may be impossible, and only what it does not need goes. Then the queues' starts move and are saved
 // in meta: a queue whose records are all gone would otherwise begin again at 0
 // in a rebuild, and give new messages the offsets of old ones.
 func (s *Store) expire(before int64) error {
-	if err := s.checkpoint(s.ctx); err != nil {
-		return err
+	if s.checkpointed.Load() < before {
+		if err := s.checkpoint(s.ctx); err != nil {
+			if before = s.checkpointed.Load(); before <= s.log.Start() {
+				return err
+			}
+			s.cfg.logger.Warn("retention without a checkpoint", "error", err)
+		}
 	}
 	if err := s.queues.Expire(before); err != nil {
 		return err

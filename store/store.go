@@ -5,7 +5,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
@@ -36,14 +35,13 @@ type Store struct {
 	puttings sync.Pool // *putting
 	ids      *message.IDs
 
-	full         atomic.Bool  // the disk is at the full watermark
+	full, tight  atomic.Bool  // the disk is at the Full, at the Clean watermark
 	checkpointed atomic.Int64 // log offset of the last saved checkpoint
 	storeMS      atomic.Int64 // store time of the last record that was frozen
 	dirty        atomic.Bool  // records have arrived since the last freeze
 	saving       sync.Mutex   // one checkpoint at a time
 	nudge        chan struct{}
-	dirtySince   time.Time // the background goroutine's own, as nextRetain
-	nextRetain   time.Time
+	work         work // the background goroutine's own
 
 	ctx        context.Context // ends when Close begins
 	cancel     context.CancelFunc

@@ -72,7 +72,7 @@ func (s *Store) checkpointDue(now time.Time) bool {
 	if w.dirtySince.IsZero() {
 		w.dirtySince = now
 	}
-	due := now.Sub(w.dirtySince) >= s.cfg.checkpoint || s.log.Visible()-s.checkpointed.Load() >= s.cfg.checkpointLog
+	due := s.timers.NeedsSave() || now.Sub(w.dirtySince) >= s.cfg.checkpoint || s.log.Visible()-s.checkpointed.Load() >= s.cfg.checkpointLog
 	if due = due && !now.Before(w.noCheckpoint); due {
 		w.dirtySince = time.Time{}
 	}

@@ -83,7 +83,7 @@ func (s *Store) grown(offset int64) {
 	done := s.checkpointed.Load()
 	if !s.dirty.Load() {
 		s.dirty.Store(true)
-	} else if offset-done < s.cfg.checkpointLog {
+	} else if offset-done < s.cfg.checkpointLog && !s.timers.NeedsSave() {
 		return
 	}
 	select {

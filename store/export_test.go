@@ -22,6 +22,15 @@ func (s *Store) Retain() error { return s.retain() }
 func (s *Store) Step(ctx context.Context) error {
 	for s.log.Step() || s.queues.Step() {
 	}
+	for {
+		worked, err := s.timers.Step(ctx)
+		if err != nil {
+			return err
+		}
+		if !worked {
+			break
+		}
+	}
 	if _, err := s.progress.Step(ctx); err != nil {
 		return err
 	}

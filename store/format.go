@@ -12,13 +12,12 @@ import (
 
 	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/schedule"
 )
 
 // formatVersion is the version of everything in the ember folder. On disk. An
 // Open by an older program refuses a newer number and says so.
 const formatVersion = 1
-
-const defaultLevels = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"
 
 // format is the text file ember/FORMAT: what the directory was made with.
 type format struct {
@@ -60,7 +59,10 @@ func newFormat(c *config) format {
 		indexSlots:    or(c.indexSlots, DefaultIndexSlots),
 		indexEntries:  or(c.indexEntries, DefaultIndexEntries),
 		host:          c.host,
-		levels:        defaultLevels,
+		levels:        c.levels,
+	}
+	if f.levels == "" {
+		f.levels = schedule.DefaultLevels
 	}
 	if !f.host.IsValid() {
 		f.host = netip.MustParseAddrPort("127.0.0.1:10911")

@@ -71,6 +71,9 @@ func (s *Store) open(dir string) error {
 	if err := s.openQueues(); err != nil {
 		return err
 	}
+	if err := s.readLevels(); err != nil {
+		return err
+	}
 	g := newGate()
 	meta := make(chan error, 1)
 	go func() { meta <- s.openMeta(g) }() // Pebble reads its log while ours is scanned
@@ -206,6 +209,9 @@ func (s *Store) openViews() (err error) {
 		return err
 	}
 	s.dispatch.topics = s.topics
+	if err := s.openTimers(); err != nil {
+		return err
+	}
 	s.progress, err = progress.Open(s.ctx, s.db, progress.Options{
 		Clock:         s.cfg.env.Clock,
 		Manual:        s.cfg.env.Manual,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/embermq/embermq/internal/env"
 	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/schedule"
 )
 
 // Option changes one setting of Open. The defaults are the safe ones.
@@ -70,6 +71,8 @@ type config struct {
 	uniqueID      bool
 	uncheckedRead bool
 	noIndex       bool
+	levels        string
+	timerRate     int
 	noIDIndex     bool
 	durableSettle bool
 	checkpoint    time.Duration
@@ -312,6 +315,33 @@ func WithoutIndex() Option { return func(c *config) { c.noIndex = true } }
 
 // WithoutIDIndex leaves unique ids out of the index: only keys can be found.
 func WithoutIDIndex() Option { return func(c *config) { c.noIDIndex = true } }
+
+// WithDelayLevels replaces the table of delay levels, RocketMQ's 18 by default:
+// durations in rising order, separated by spaces, such as "1s 5s 1m". It is kept
+// in the directory until another one is given. Messages that wait already keep
+// their time.
+func WithDelayLevels(table string) Option {
+	return func(c *config) {
+		if _, err := schedule.ParseLevels(table); err != nil {
+			c.reject("WithDelayLevels", "%v", err)
+			return
+		}
+		c.levels = table
+	}
+}
+
+// WithTimerCatchUp bounds how many overdue messages are delivered a second after
+// the store was closed for a while, 50,000 by default. Messages that become due
+// now do not wait behind them.
+func WithTimerCatchUp(perSecond int) Option {
+	return func(c *config) {
+		if perSecond < 1 {
+			c.reject("WithTimerCatchUp", "%d is not positive", perSecond)
+			return
+		}
+		c.timerRate = perSecond
+	}
+}
 
 // WithUncheckedReads leaves out the checksum on reads. Recovery and Check still
 // verify everything.

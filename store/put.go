@@ -180,8 +180,6 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 		return &SizeError{What: "body", Size: int64(len(m.Body)), Limit: int64(s.cfg.maxBody)}
 	case m.Durability > message.InCache:
 		return &InvalidError{Field: "Durability", Reason: "unknown"}
-	case m.DelayLevel != 0 || m.Delay != 0 || !m.DeliverAt.IsZero():
-		return fmt.Errorf("store: delayed delivery: %w", ErrUnsupported)
 	}
 	e := &p.envelope
 	e.BornHost, e.StoreHost = s.format.host, s.format.host
@@ -189,19 +187,26 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	if n > 1 && i == 0 {
 		e.Reserved = append(e.Reserved, message.Property{Name: message.PropGroup, Value: message.GroupValue(n), Own: true})
 	}
-	if s.cfg.uniqueID {
+	to, timer, err := s.route(p, i, m)
+	if err != nil {
+		return err
+	}
+	if s.cfg.uniqueID && timer == "" { // a timer's handle is its unique id
 		e.Reserved = append(e.Reserved, message.Property{Name: message.PropUniqKey, Value: s.ids.Next()})
 	}
 	en := p.group.Add()
-	if err := en.Draft.Encode(m, message.Queue{Topic: m.Topic, ID: m.QueueID}, e); err != nil {
+	if err := en.Draft.Encode(m, to, e); err != nil {
 		return err
 	}
-	if known {
-		q, _ := tp.queue(m.QueueID)
-		en.Home, en.Seq = q, q.seq
-	} else {
-		p.newTopics = true
+	if known && to.Topic != m.Topic {
+		tp, known = s.topics.get(to.Topic)
 	}
+	if known {
+		if q, ok := tp.queue(to.ID); ok {
+			en.Home, en.Seq = q, q.seq
+		}
+	}
+	p.newTopics = p.newTopics || en.Home == nil
 	if m.Durability == message.OnDisk || m.Durability == message.StoreDefault && s.cfg.durability == message.OnDisk {
 		p.group.OnDisk = true
 	}
@@ -281,6 +286,14 @@ func (s *Store) makeTopics(ctx context.Context, p *putting, ms []*message.Messag
 			return err
 		}
 		q, _ := tp.queue(m.QueueID)
+		for j := range p.waits {
+			if w := &p.waits[j]; w.entry == i {
+				var err error
+				if q, err = s.systemQueue(ctx, w.in); err != nil {
+					return err
+				}
+			}
+		}
 		en.Home, en.Seq = q, q.seq
 	}
 	return nil

@@ -21,11 +21,20 @@ const largeGroup = 1024
 type putting struct {
 	group    commitlog.Group
 	envelope message.Envelope
-	reserved [2]message.Property
+	reserved [8]message.Property
+	waits    []waiting        // the entries that wait for their time
 	pending  *message.Pending // of a PutAsync
 	s        *Store
 
 	newTopics bool // some entry's topic has to be made first
+}
+
+// waiting is a message that is delivered later: where, and its handle.
+type waiting struct {
+	entry int
+	queue message.Queue
+	timer message.TimerID
+	in    message.Queue // where it waits
 }
 
 func (s *Store) getPutting() *putting {
@@ -50,7 +59,8 @@ func (s *Store) putPutting(p *putting) {
 	if large {
 		p.group.Entries = nil
 	}
-	p.envelope.Reserved, p.pending, p.newTopics = nil, nil, false
+	clear(p.waits)
+	p.envelope.Reserved, p.pending, p.waits, p.newTopics = nil, nil, p.waits[:0], false
 	s.puttings.Put(p)
 }
 
@@ -70,12 +80,18 @@ func answer(g *commitlog.Group, err error) {
 
 func (p *putting) receipt(i int) message.Receipt {
 	e := &p.group.Entries[i]
-	return message.Receipt{
+	r := message.Receipt{
 		Queue:    e.Home.(*queue).name,
 		Offset:   e.Offset,
 		Position: e.Position,
 		StoredAt: time.UnixMilli(e.StoredAt),
 	}
+	for j := range p.waits {
+		if w := &p.waits[j]; w.entry == i {
+			r.Queue, r.Offset, r.Timer = w.queue, -1, w.timer
+		}
+	}
+	return r
 }
 
 // size is how many bytes of log the group takes.

@@ -56,7 +56,12 @@ func (s *Store) positionOf(q *queue, offset int64) (int64, error) {
 }
 
 // tagCode is what a record's queue entry holds in its last field.
-func (s *Store) tagCode(r *message.Record) int64 { return message.TagHash(r.Tag()) }
+func (s *Store) tagCode(r *message.Record) int64 {
+	if due, ok := s.levels.RecordTag(r); ok {
+		return due
+	}
+	return message.TagHash(r.Tag())
+}
 
 // entryOf is the queue entry of a record.
 func (s *Store) entryOf(r *message.Record) consumequeue.Entry {

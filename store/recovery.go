@@ -44,8 +44,7 @@ func (s *Store) replay() error {
 	low := from.lowest()
 	if low < s.log.Visible() {
 		_, err = s.log.Scan(low, s.log.Visible(), func(r *message.Record) error {
-			s.recovery.Replayed++
-			return s.dispatch.replay(r, from)
+			return s.replayRecord(r, from)
 		})
 		if err != nil && !s.cfg.readOnly {
 			return err
@@ -74,9 +73,21 @@ func (s *Store) replay() error {
 		return err
 	}
 	if len(s.recovery.Rebuilt) > 0 {
-		return s.checkpoint(context.Background())
+		if err := s.checkpoint(context.Background()); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.timers.Start(s.ctx)
+}
+
+// replayRecord applies a record that is read back. Timers save now and then on
+// the way, so that a replay of a long log needs no memory for all of them.
+func (s *Store) replayRecord(r *message.Record, from *marks) error {
+	s.recovery.Replayed++
+	if err := s.dispatch.replay(r, from); err != nil || s.timers == nil || !s.timers.NeedsSave() {
+		return err
+	}
+	return s.timers.Freeze(message.Mark{Offset: r.Position() + int64(r.Size()), Fingerprint: r.Fingerprint()})()
 }
 
 func (s *Store) queueBounds(q message.Queue) (start, end int64, ok bool) {
@@ -157,6 +168,9 @@ func (s *Store) abandon() error {
 	}
 	if s.index != nil {
 		errs = append(errs, s.index.Abandon())
+	}
+	if s.timers != nil {
+		errs = append(errs, s.timers.Close())
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

@@ -121,12 +121,17 @@ func usedPercent(u fs.Usage) int {
 
 // expire drops the log below a segment boundary, and what the views hold of it.
 //
-// The order guards against a crash in between. A checkpoint comes first unless
-// there was one behind the segments: no saved mark may lie below the log's start.
-// On a full disk it may be impossible, and only what it does not need goes. Then the queues' starts move and are saved
-// in meta: a queue whose records are all gone would otherwise begin again at 0
-// in a rebuild, and give new messages the offsets of old ones.
+// The order guards against a crash in between. What waits in the segments is
+// carried forward first, durably. Then comes a checkpoint, unless there was one
+// behind the segments: no saved mark may lie below the log's start. On a full disk
+// it may be impossible, and only what it does not need goes. Then the queues'
+// starts move and are saved in meta: a queue whose records are all gone would
+// otherwise begin again at 0 in a rebuild, and give new messages the offsets of
+// old ones.
 func (s *Store) expire(before int64) error {
+	if _, err := s.timers.Carry(s.ctx, before); err != nil {
+		return err
+	}
 	if s.checkpointed.Load() < before {
 		if err := s.checkpoint(s.ctx); err != nil {
 			if before = s.checkpointed.Load(); before <= s.log.Start() {

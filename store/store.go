@@ -12,6 +12,7 @@ import (
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
+	"github.com/embermq/embermq/schedule"
 )
 
 // Store is an open directory. All methods may be called concurrently.
@@ -31,6 +32,8 @@ type Store struct {
 	queues   *consumequeue.Queues
 	progress *progress.Progress
 	index    *index.Index // nil without
+	timers   *schedule.Schedule
+	levels   schedule.Levels
 	dispatch dispatcher
 	puttings sync.Pool // *putting
 	ids      *message.IDs

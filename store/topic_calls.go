@@ -78,7 +78,7 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 		return fmt.Errorf("store: topic %q: %w", name, ErrNotFound)
 	}
 	ctx = context.WithoutCancel(ctx)
-	home, err := s.systemQueue(ctx, message.TopicTopics)
+	home, err := s.systemQueue(ctx, message.Queue{Topic: message.TopicTopics})
 	if err != nil {
 		return err
 	}
@@ -107,19 +107,31 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	return errors.Join(s.topics.saveRow(ctx, name), s.queues.Delete(name))
 }
 
-// systemQueue returns queue 0 of a topic of the store's own, made when missing.
-func (s *Store) systemQueue(ctx context.Context, topic string) (*queue, error) {
-	tp, ok := s.topics.get(topic)
-	if !ok {
-		var err error
-		tp, err = s.topics.create(ctx, Topic{Name: topic}.withDefaults(Topic{WriteQueues: 1}))
-		if err != nil && !errors.Is(err, ErrExists) {
-			return nil, err
-		}
-		if tp, ok = s.topics.get(topic); !ok {
-			return nil, fmt.Errorf("store: topic %s: %w", topic, ErrNotFound)
-		}
+// systemQueue returns a queue of one of the store's own topics, made when it is
+// missing with as many queues as RocketMQ gives the topic.
+func (s *Store) systemQueue(ctx context.Context, name message.Queue) (*queue, error) {
+	if q, ok := s.topics.queue(name); ok {
+		return q, nil
 	}
-	q, _ := tp.queue(0)
+	n := 1
+	if name.Topic == message.TopicSchedule {
+		n = len(s.levels)
+	}
+	n = max(n, int(name.ID)+1)
+	t := Topic{Name: name.Topic, ReadQueues: n, WriteQueues: n}.withDefaults(Topic{})
+	_, err := s.topics.create(ctx, t)
+	if errors.Is(err, ErrExists) {
+		if q, ok := s.topics.queue(name); ok {
+			return q, nil // another call was faster
+		}
+		err = s.topics.update(ctx, t) // the table of levels has grown
+	}
+	if err != nil {
+		return nil, err
+	}
+	q, ok := s.topics.queue(name)
+	if !ok {
+		return nil, fmt.Errorf("store: queue %s: %w", name, ErrNotFound)
+	}
 	return q, nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/schedule"
 )
 
 // view is derived state: what some records of the log add up to. A new view is
@@ -31,6 +32,7 @@ type view interface {
 type dispatcher struct {
 	topics  *topics
 	queues  *consumequeue.Queues
+	levels  schedule.Levels
 	views   []view // the others, which see every record that is alive
 	rec     message.Record
 	storeMS int64 // store time of the last record applied
@@ -43,7 +45,11 @@ type dispatcher struct {
 func (d *dispatcher) live(es []*commitlog.Entry) {
 	for _, e := range es {
 		q := e.Home.(*queue)
-		q.entries.Append(e.Offset, consumequeue.Entry{Position: e.Position, Size: int32(e.Draft.Size()), TagHash: e.Draft.TagHash()})
+		tag := e.Draft.TagHash()
+		if q.topic.name == message.TopicSchedule {
+			tag = d.levels.EntryTag(q.name.ID, e.StoredAt)
+		}
+		q.entries.Append(e.Offset, consumequeue.Entry{Position: e.Position, Size: int32(e.Draft.Size()), TagHash: tag})
 		if len(d.views) > 0 || q.topic.name == message.TopicTopics {
 			d.others(e.Draft.Bytes(), q)
 		}

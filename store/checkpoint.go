@@ -41,6 +41,11 @@ func (s *Store) checkpoint(ctx context.Context) (err error) {
 	if err := s.progress.Flush(ctx); err != nil && !errors.Is(err, ErrClosed) {
 		return err
 	}
+	// Entries that waited for the sync may go to their files.
+	s.queues.Kick()
+	if s.index != nil {
+		s.index.Kick()
+	}
 	var errs []error
 	for _, save := range saves {
 		errs = append(errs, save())

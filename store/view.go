@@ -78,9 +78,6 @@ func (d *dispatcher) others(b []byte, q *queue) {
 func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	pos := r.Position()
 	d.storeMS = r.StoredAtMillis()
-	if !r.Dispatchable() {
-		return nil
-	}
 	name := r.Queue()
 	if !d.topics.alive(name.Topic, pos) {
 		return nil
@@ -90,7 +87,7 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 		return &message.CorruptError{Offset: pos, Reason: fmt.Sprintf("record of %s", name), Err: err}
 	}
 	r.Home = q
-	if pos >= from.queues {
+	if pos >= from.queues && r.Dispatchable() {
 		if err := q.replay(r, d.entry(r), d.foreign(pos)); err != nil {
 			return err
 		}

@@ -75,7 +75,10 @@ func BenchmarkAppendInCache(b *testing.B) {
 					if f != nil {
 						_ = f.Close()
 					}
-					f, at = rawFile(b, root, fmt.Sprint(n%8), false), 0
+					if n >= 8 {
+						require.NoError(b, root.Remove(fmt.Sprint(n-8)))
+					}
+					f, at = rawFile(b, root, fmt.Sprint(n), false), 0
 					require.NoError(b, f.Preallocate(0, benchSegment))
 					n++
 				}
@@ -103,6 +106,7 @@ func BenchmarkAppendOnDisk(b *testing.B) {
 			})
 			s := l.Stats()
 			b.ReportMetric(float64(b.N)/float64(s.Syncs), "records/sync")
+			b.ReportMetric(float64(s.Yields)/float64(s.Syncs), "yields/sync")
 		})
 		b.Run(fmt.Sprintf("producers=%d/ideal", producers), func(b *testing.B) {
 			it := &ideal{f: rawFile(b, disk(b), "raw", true), buf: make([]byte, 0, 1<<20)}
@@ -159,46 +163,41 @@ func (it *ideal) append(p []byte, done chan bool) error {
 	lead := !it.busy
 	it.busy = true
 	it.mu.Unlock()
-	for {
-		if !lead && !<-done {
-			return nil
-		}
-		lead = false
-		for range 2 {
-			runtime.Gosched()
-		}
-		it.mu.Lock()
-		data, wait := it.data, it.wait
-		it.data, it.wait = nil, nil
-		it.mu.Unlock()
-		it.buf = it.buf[:0]
-		for _, d := range data {
-			it.buf = append(it.buf, d...)
-		}
-		if it.at+int64(len(it.buf)) > benchSegment {
-			it.at = 0
-		}
-		if _, err := it.f.WriteAt(it.buf, it.at); err != nil {
-			return err
-		}
-		it.at += int64(len(it.buf))
-		if err := it.f.SyncData(); err != nil {
-			return err
-		}
-		for _, c := range wait {
-			if c != done {
-				c <- false
-			}
-		}
-		it.mu.Lock()
-		if len(it.wait) > 0 {
-			it.wait[0] <- true
-		} else {
-			it.busy = false
-		}
-		it.mu.Unlock()
+	if !lead && !<-done {
 		return nil
 	}
+	for range 2 {
+		runtime.Gosched()
+	}
+	it.mu.Lock()
+	data, wait := it.data, it.wait
+	it.data, it.wait = nil, nil
+	it.mu.Unlock()
+	it.buf = it.buf[:0]
+	for _, d := range data {
+		it.buf = append(it.buf, d...)
+	}
+	if it.at+int64(len(it.buf)) > benchSegment {
+		it.at = 0
+	}
+	if _, err := it.f.WriteAt(it.buf, it.at); err != nil {
+		return err
+	}
+	it.at += int64(len(it.buf))
+	if err := it.f.SyncData(); err != nil {
+		return err
+	}
+	for _, c := range wait {
+		if c != done {
+			c <- false
+		}
+	}
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.busy = len(it.wait) > 0; it.busy {
+		it.wait[0] <- true
+	}
+	return nil
 }
 
 func BenchmarkAsync(b *testing.B) {

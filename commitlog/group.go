@@ -77,12 +77,13 @@ type Group struct {
 	// Owner is the caller's own.
 	Owner any
 
-	log   *Log
-	ready chan role // holds at most one
-	size  int64
-	end   int64 // position behind the last record, once placed
-	err   error
-	holds atomic.Int32
+	log     *Log
+	barrier bool      // the log's own, of nothing
+	ready   chan role // holds at most one
+	size    int64
+	end     int64 // position behind the last record, once placed
+	err     error
+	holds   atomic.Int32
 
 	// The rest is guarded by Log.mu.
 	next       *Group // in the gathering list, a batch, the pending list, or a list to finish
@@ -137,7 +138,7 @@ func (g *Group) drop() {
 	if g.holds.Add(-1) != 0 || g.log == nil {
 		return
 	}
-	if f := g.log.o.Release; f != nil {
+	if f := g.log.o.Release; f != nil && !g.barrier {
 		f(g)
 	}
 }

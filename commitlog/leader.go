@@ -49,7 +49,12 @@ func (l *Log) chooseLocked(g *Group, r role) {
 		g.ready <- r // has room: a group holds at most one token
 		return
 	}
-	l.committer = r
+	// It may get both: a sync, and before it has begun a group that needs none.
+	if r == roleWrite {
+		l.commitWrite = true
+	} else {
+		l.commitSync = true
+	}
 	if l.o.Manual {
 		return
 	}
@@ -81,19 +86,19 @@ func (l *Log) commitLoop() {
 func (l *Log) runCommitter() {
 	for {
 		l.mu.Lock()
-		r := l.committer
-		l.committer = roleNone
-		if r == roleNone {
+		switch {
+		case l.commitWrite:
+			l.commitWrite = false
+			if l.leadWriteLocked(nil) == roleSync {
+				l.leadSync(nil)
+			}
+		case l.commitSync:
+			l.commitSync = false
+			l.mu.Unlock()
+			l.leadSync(nil)
+		default:
 			l.mu.Unlock()
 			return
-		}
-		if r == roleWrite {
-			r = l.leadWriteLocked(nil)
-		} else {
-			l.mu.Unlock()
-		}
-		if r == roleSync {
-			l.leadSync(nil)
 		}
 	}
 }
@@ -103,7 +108,7 @@ func (l *Log) runCommitter() {
 // one. The result says what the caller is to do: its group is done, or it holds
 // sync leadership, or it waits.
 func (l *Log) leadWriteLocked(self *Group) role {
-	if self != nil {
+	if self != nil && self.role == roleWrite {
 		self.role = roleNone
 	}
 	l.yieldLocked()
@@ -315,14 +320,17 @@ const (
 	longestPause = 10 * time.Second
 )
 
-// yieldLocked yields at most twice, and only if the batch before was larger than
-// what has gathered and a sync will follow, which costs more than the yield.
+// yieldLocked yields at most twice, and only if a sync will follow, which costs
+// more than the yield, and if fewer have gathered than could: those whom the last
+// sync woke, and those who had gathered while it ran. (With the woken alone two
+// halves of the producers would take turns for ever, each half as large a group
+// as there could be.)
 func (l *Log) yieldLocked() {
-	if l.o.Manual || l.o.NoYield || l.diskWaiting == 0 || l.prevCount <= 1 {
+	if l.o.Manual || l.o.NoYield || l.diskWaiting == 0 || l.expected <= 1 {
 		return
 	}
 	var t0 time.Time
-	for i := 0; i < 2 && l.diskWaiting+l.cacheWaiting < l.prevCount; i++ {
+	for i := 0; i < 2 && l.diskWaiting+l.cacheWaiting < l.expected; i++ {
 		if i == 0 {
 			t0 = l.o.Clock.Now()
 			if t0.Before(l.yield.until) {

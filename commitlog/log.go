@@ -50,20 +50,21 @@ type Log struct {
 	firstSync                 *Group // the first gathered group with a caller that can lead
 	// pending are groups that are written but not finished: they wait for a
 	// sync, or (in an OnDisk log) to be applied.
-	pending        groupList
-	pendingDisk    int    // those with somebody waiting
-	pendingLead    *Group // one whose caller can lead a sync
-	writing        bool   // write leadership is held
-	syncing        bool   // sync leadership is held
-	stopped        bool   // no more appends
-	closed         bool
-	cause          error // why the log is poisoned
-	wantSync       bool  // the background shall sync now
-	ticking        bool  // the background will sync within syncEvery
-	syncWake       chan struct{}
-	roomWake       chan struct{}
-	committer      role
-	committerAlive bool
+	pending     groupList
+	pendingDisk int    // those with somebody waiting
+	pendingLead *Group // one whose caller can lead a sync
+	writing     bool   // write leadership is held
+	syncing     bool   // sync leadership is held
+	stopped     bool   // no more appends
+	closed      bool
+	cause       error // why the log is poisoned
+	wantSync    bool  // the background shall sync now
+	ticking     bool  // the background will sync within syncEvery
+	syncWake    chan struct{}
+	roomWake    chan struct{}
+	// What the committer has been chosen for and has not begun.
+	commitWrite, commitSync bool
+	committerAlive          bool
 
 	poisoned atomic.Bool
 	low      atomic.Bool // only groups with Reserve may be appended

@@ -10,8 +10,8 @@ import (
 // is put down. The result says whether self is done.
 func (l *Log) leadSync(self *Group) role {
 	l.mu.Lock()
-	if self != nil {
-		self.role = roleNone
+	if self != nil && self.role == roleSync {
+		self.role = roleNone // it may have been chosen to write meanwhile
 	}
 	if l.cause != nil {
 		return l.syncFailedLocked(self)
@@ -34,7 +34,6 @@ func (l *Log) leadSync(self *Group) role {
 	}
 	l.synced.Store(to)
 	done, count := l.popPendingLocked(to)
-	l.prevCount = count
 	l.mu.Unlock()
 
 	if l.o.OnDisk && l.visible.Load() < to {
@@ -51,6 +50,7 @@ func (l *Log) leadSync(self *Group) role {
 
 	l.mu.Lock()
 	l.syncing = false
+	l.expected = count + l.diskWaiting + l.cacheWaiting
 	l.wakeSyncedLocked()
 	l.nextLocked()
 	l.mu.Unlock()

@@ -62,7 +62,7 @@ func (s *Schedule) applyDelivered(r *message.Record) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.foreignLocked(id, due, r.Position(), Delivered)
+	s.foreignLocked(r.Topic(), id, due, r.Position(), Delivered)
 }
 
 func (s *Schedule) applyWaiting(r *message.Record) {
@@ -78,7 +78,7 @@ func (s *Schedule) applyWaiting(r *message.Record) {
 		if k, own := ends(r); own {
 			s.endLocked(k, topic, id, Cancelled)
 		} else {
-			s.foreignLocked(id, w.due, r.Position(), Cancelled)
+			s.foreignLocked(topic, id, w.due, r.Position(), Cancelled)
 		}
 		return
 	}
@@ -95,16 +95,13 @@ func (s *Schedule) applyWaiting(r *message.Record) {
 		s.counts.carried.Add(1)
 	}
 	if w.rolled {
-		s.foreignLocked(w.id, w.due, r.Position(), 0)
+		s.foreignLocked(tp.name, w.id, w.due, r.Position(), 0)
 	}
 	s.addLocked(r, &w, tp)
 }
 
 func (s *Schedule) addLocked(r *message.Record, w *waiting, tp *topic) {
 	t := &timer{key: key{w.due, r.Position()}, topic: tp, size: int32(r.Size())}
-	if s.findLocked(t.key) != nil {
-		return // a record is applied once; this guards the tree all the same
-	}
 	var hashed bool
 	if t.id, hashed = identOf(w.id); hashed {
 		t.flags |= flagHashed
@@ -168,7 +165,7 @@ func (s *Schedule) applyDeletion(name string, floor int64) {
 	s.pending.Add(-t.count)
 	s.counts.dropped.Add(t.count)
 	t.dropped, t.count, t.floor = t.count, 0, floor
-	s.mu.dirtyTopics[t] = struct{}{}
+	s.dirtyLocked(t)
 }
 
 // Dropped is how many timers the last deletion of a topic has dropped. To know it

@@ -15,8 +15,8 @@ const carryBatch = 256
 func (s *Schedule) Lowest() (position int64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for b := range s.mu.buckets {
-		if p := b << bucketShift; !ok || p < position {
+	for n, b := range s.mu.buckets {
+		if p := n << bucketShift; b.count > 0 && (!ok || p < position) {
 			position, ok = p, true
 		}
 	}
@@ -195,10 +195,10 @@ func (s *Schedule) carryGroup(ts []*timer) (n, carried int, skipped []error, err
 func (s *Schedule) carriedAll(before int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for b := range s.mu.buckets {
-		if (b+1)<<bucketShift <= before {
-			delete(s.mu.buckets, b)
-			s.mu.dirtyBucket[b] = struct{}{}
+	for n, b := range s.mu.buckets {
+		if (n+1)<<bucketShift <= before && b.count > 0 {
+			b.count = 0
+			s.dirtyBucketLocked(b)
 		}
 	}
 }

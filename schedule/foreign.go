@@ -1,35 +1,42 @@
 package schedule
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // foreign is what another program's record says about a timer: it names an id,
 // not a position, so whether there is such a timer may need a look at the disk.
 type foreign struct {
-	id  ident
-	due int64 // -1 is any
-	pos int64 // of the record; it means timers below
-	how Outcome
+	id    ident
+	topic string // of delivery
+	due   int64  // -1 is any
+	pos   int64  // of the record; it means timers below
+	how   Outcome
 }
 
-func (f *foreign) means(k key) bool { return (f.due < 0 || f.due == k.due) && k.pos < f.pos }
+func (f *foreign) means(k key, topic string) bool {
+	return (f.due < 0 || f.due == k.due) && k.pos < f.pos && f.topic == topic
+}
 
 // foreignLocked ends the timers that a foreign record means: at once those in
 // memory, at the next step those on disk.
-func (s *Schedule) foreignLocked(id string, due, pos int64, how Outcome) {
+func (s *Schedule) foreignLocked(topic, id string, due, pos int64, how Outcome) {
 	i, _ := identOf(id)
 	if i == (ident{}) {
 		return
 	}
-	f := foreign{i, due, pos, how}
+	f := foreign{i, topic, due, pos, how}
 	for t := s.mu.ids[i]; t != nil; {
 		next := t.next
-		if f.means(t.key) {
+		if f.means(t.key, t.topic.name) {
 			s.killLocked(t)
 			s.doneLocked(i, how)
 		}
 		t = next
 	}
 	if !s.mu.isNew {
+		f.topic = strings.Clone(topic) // the record is lent
 		s.mu.unresolved = append(s.mu.unresolved, f)
 	}
 }
@@ -55,7 +62,7 @@ func (s *Schedule) resolve(ctx context.Context) error {
 		s.mu.Lock()
 		if s.mu.gen == gen {
 			for _, row := range rows {
-				if !f.means(row.key) || s.isDeadLocked(row.key) {
+				if !f.means(row.key, row.topic) || s.isDeadLocked(row.key) {
 					continue
 				}
 				if t := s.findLocked(row.key); t != nil {

@@ -56,7 +56,7 @@ func (s *Schedule) loadState() error {
 	}
 	if err := read(prefixBucket, end(prefixBucket), func(k, v []byte) error {
 		b, n, err := parseBucket(k, v)
-		m.buckets[b] = n
+		m.buckets[b] = &bucket{n: b, count: n}
 		return err
 	}); err != nil {
 		return err

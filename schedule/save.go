@@ -1,12 +1,10 @@
 package schedule
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
-	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -17,7 +15,7 @@ type frozen struct {
 	fresh   []*timer
 	dead    map[key]ident
 	topics  []topicRow
-	buckets map[int64]int64
+	buckets []bucket
 	mark    markRow
 	done    bool // it is on disk; guarded by Schedule.mu
 }
@@ -29,16 +27,20 @@ func (s *Schedule) Freeze(m message.Mark) func() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.restoreLocked()
-	f := &frozen{fresh: s.mu.fresh, dead: s.mu.dead, buckets: make(map[int64]int64, len(s.mu.dirtyBucket))}
+	f := &frozen{fresh: s.mu.fresh, dead: s.mu.dead, buckets: make([]bucket, 0, len(s.mu.dirtyBuckets))}
 	f.mark = markRow{mark: m, base: s.base, floor: s.floorLocked()}
-	for t := range s.mu.dirtyTopics {
+	for _, t := range s.mu.dirtyTopics {
 		f.topics = append(f.topics, topicRow{t.name, t.count, t.floor})
+		t.dirty = false
 	}
-	for b := range s.mu.dirtyBucket {
-		f.buckets[b] = s.mu.buckets[b]
+	for _, b := range s.mu.dirtyBuckets {
+		b.dirty = false
+		f.buckets = append(f.buckets, *b)
+		if b.count == 0 {
+			delete(s.mu.buckets, b.n)
+		}
 	}
-	clear(s.mu.dirtyTopics)
-	clear(s.mu.dirtyBucket)
+	s.mu.dirtyTopics, s.mu.dirtyBuckets, s.mu.lastBucket = s.mu.dirtyTopics[:0], s.mu.dirtyBuckets[:0], nil
 	s.mu.fresh, s.mu.dead = nil, make(map[key]ident)
 	s.mu.epoch++
 	s.mu.frozen = f
@@ -63,10 +65,10 @@ func (s *Schedule) restoreLocked() {
 		s.mu.dead[k] = i
 	}
 	for _, r := range f.topics {
-		s.mu.dirtyTopics[s.mu.topics[r.name]] = struct{}{}
+		s.dirtyLocked(s.mu.topics[r.name])
 	}
-	for b := range f.buckets {
-		s.mu.dirtyBucket[b] = struct{}{}
+	for _, b := range f.buckets {
+		s.bucketLocked(b.n<<bucketShift, 0) // makes it dirty
 	}
 }
 
@@ -115,9 +117,9 @@ func (s *Schedule) unmark() error {
 	if isNew {
 		return nil
 	}
-	b := new(kv.Batch)
+	b := s.db.batch()
 	b.Delete([]byte(keyMark))
-	return s.db.Apply(context.Background(), b, true)
+	return s.db.apply(b, true)
 }
 
 // settle lets go of what need not be in memory any more. It holds the lock for
@@ -148,21 +150,21 @@ func (s *Schedule) settle(f *frozen) {
 // write puts the freeze on disk. Removals come first: an id may end one timer and
 // begin another.
 func (s *Schedule) write(f *frozen) error {
-	b, parts := new(kv.Batch), 0
+	b, parts := s.db.batch(), 0
 	var kb, vb []byte
 	full := func() error {
 		if b.Size() < s.o.saveBytes {
 			return nil
 		}
 		if parts == 0 {
-			b2 := new(kv.Batch)
+			b2 := s.db.batch()
 			b2.Set([]byte(keyAhead), binary.BigEndian.AppendUint64(nil, uint64(f.mark.mark.Offset)))
-			if err := s.db.Apply(context.Background(), b2, false); err != nil {
+			if err := s.db.apply(b2, false); err != nil {
 				return err
 			}
 		}
 		parts++
-		err := s.db.Apply(context.Background(), b, false)
+		err := s.db.apply(b, false)
 		b.Reset()
 		return err
 	}
@@ -200,27 +202,27 @@ func (s *Schedule) write(f *frozen) error {
 			b.Set(kb, vb)
 		}
 	}
-	for n, count := range f.buckets {
-		kb = binary.BigEndian.AppendUint64(append(kb[:0], prefixBucket...), uint64(n))
-		if count == 0 {
+	for _, n := range f.buckets {
+		kb = binary.BigEndian.AppendUint64(append(kb[:0], prefixBucket...), uint64(n.n))
+		if n.count == 0 {
 			b.Delete(kb)
 		} else {
-			vb = binary.BigEndian.AppendUint64(append(vb[:0], rowVersion), uint64(count))
+			vb = binary.BigEndian.AppendUint64(append(vb[:0], rowVersion), uint64(n.count))
 			b.Set(kb, vb)
 		}
 	}
 	b.Set([]byte(keyMark), f.mark.append(vb[:0]))
 	b.Delete([]byte(keyAhead))
-	return s.db.Apply(context.Background(), b, true)
+	return s.db.apply(b, true)
 }
 
 // Reset forgets everything, on disk too. A replay from the log's start follows.
 func (s *Schedule) Reset() error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
-	b := new(kv.Batch)
+	b := s.db.batch()
 	b.DeleteRange([]byte(prefixAll), end(prefixAll))
-	if err := s.db.Apply(context.Background(), b, true); err != nil {
+	if err := s.db.apply(b, true); err != nil {
 		return fmt.Errorf("schedule: reset: %w", err)
 	}
 	s.mu.Lock()

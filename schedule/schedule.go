@@ -12,7 +12,7 @@ import (
 
 // Schedule knows what is due when and fires it.
 type Schedule struct {
-	db DB
+	db disk
 	o  Options
 
 	// base is where the history that this view knows begins: the position of the
@@ -50,15 +50,17 @@ type Schedule struct {
 		ids        map[ident]*timer // timers in memory that have an id
 
 		topics  map[string]*topic
-		buckets map[int64]int64 // pending timers by position>>bucketShift
+		buckets map[int64]*bucket // by position>>bucketShift
+		// lastBucket is one of buckets, or nil.
+		lastBucket *bucket
 
 		// Changes that no freeze took.
-		epoch       uint32
-		fresh       []*timer
-		dead        map[key]ident // rows to remove
-		dirtyTopics map[*topic]struct{}
-		dirtyBucket map[int64]struct{}
-		frozen      *frozen
+		epoch        uint32
+		fresh        []*timer
+		dead         map[key]ident // rows to remove
+		dirtyTopics  []*topic
+		dirtyBuckets []*bucket
+		frozen       *frozen
 		// gen counts the saves that reached the disk. Whoever reads rows without
 		// mu compares it before and after: a timer may leave memory only when it
 		// has changed.
@@ -118,7 +120,10 @@ func New(db DB, o Options) (*Schedule, error) {
 	if err := o.normalise(); err != nil {
 		return nil, err
 	}
-	s := &Schedule{db: db, o: o, wake: make(chan struct{}, 1)}
+	s := &Schedule{db: o.disk, o: o, wake: make(chan struct{}, 1)}
+	if s.db == nil {
+		s.db = kvDisk{db}
+	}
 	s.driver.step = make(chan struct{}, 1)
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.clearLocked()
@@ -136,10 +141,11 @@ func (s *Schedule) clearLocked() {
 	m.split, m.far = key{}, newTree()
 	m.busy, m.parked = make(map[key]busy), nil
 	m.ids = make(map[ident]*timer)
-	m.topics, m.buckets = make(map[string]*topic), make(map[int64]int64)
+	m.topics = make(map[string]*topic)
+	m.buckets, m.lastBucket = make(map[int64]*bucket), nil
 	m.epoch++
 	m.fresh, m.dead = nil, make(map[key]ident)
-	m.dirtyTopics, m.dirtyBucket = make(map[*topic]struct{}), make(map[int64]struct{})
+	m.dirtyTopics, m.dirtyBuckets = nil, nil
 	m.frozen, m.gen = nil, m.gen+1
 	m.saved, m.isNew = message.Mark{}, true
 	m.outcomes = newOutcomes(s.o.Remember)
@@ -183,22 +189,49 @@ func (s *Schedule) topicLocked(name string) *topic {
 
 // countLocked moves the counts that are saved.
 func (s *Schedule) countLocked(t *topic, pos, by int64) {
-	if pos >= t.floor {
+	if pos >= t.floor && t.count+by >= 0 { // only a forged record could bring it below
 		t.count += by
 		s.pending.Add(by)
-		s.mu.dirtyTopics[t] = struct{}{}
+		s.dirtyLocked(t)
 	}
 	s.bucketLocked(pos, by)
 }
 
-func (s *Schedule) bucketLocked(pos, by int64) {
-	b := pos >> bucketShift
-	if n := s.mu.buckets[b] + by; n > 0 {
-		s.mu.buckets[b] = n
-	} else {
-		delete(s.mu.buckets, b)
+func (s *Schedule) dirtyLocked(t *topic) {
+	if !t.dirty {
+		t.dirty = true
+		s.mu.dirtyTopics = append(s.mu.dirtyTopics, t)
 	}
-	s.mu.dirtyBucket[b] = struct{}{}
+}
+
+// bucketLocked counts a timer by position. Most are in the bucket of the one
+// before.
+func (s *Schedule) bucketLocked(pos, by int64) {
+	n := pos >> bucketShift
+	b := s.mu.lastBucket
+	if b == nil || b.n != n {
+		if b = s.mu.buckets[n]; b == nil {
+			b = &bucket{n: n}
+			s.mu.buckets[n] = b
+		}
+		s.mu.lastBucket = b
+	}
+	b.count = max(0, b.count+by)
+	s.dirtyBucketLocked(b)
+}
+
+func (s *Schedule) dirtyBucketLocked(b *bucket) {
+	if !b.dirty {
+		b.dirty = true
+		s.mu.dirtyBuckets = append(s.mu.dirtyBuckets, b)
+	}
+}
+
+// bucket counts the pending timers whose records lie in one stretch of the log.
+// Timers of deleted topics count until somebody meets them.
+type bucket struct {
+	n, count int64
+	dirty    bool
 }
 
 // findLocked returns the timer if it is in memory.

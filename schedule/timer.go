@@ -49,18 +49,39 @@ func identOf(id string) (i ident, hashed bool) {
 	if id == "" {
 		return ident{}, false
 	}
-	if len(id) == 32 && strings.IndexFunc(id, notUpperHex) < 0 {
-		_, _ = hex.Decode(i[:], []byte(id)) // the digits were just checked
-		if i != (ident{}) {
-			return i, false
-		}
+	if i.decode(id) && i != (ident{}) {
+		return i, false
 	}
 	sum := sha256.Sum256([]byte(id))
 	copy(i[:], sum[:])
 	return i, true
 }
 
-func notUpperHex(c rune) bool { return (c < '0' || c > '9') && (c < 'A' || c > 'F') }
+// decode reads 32 upper-case hex digits.
+func (i *ident) decode(s string) bool {
+	if len(s) != 2*len(i) {
+		return false
+	}
+	for n := range i {
+		a, b := upperHex[s[2*n]], upperHex[s[2*n+1]]
+		if a|b > 15 {
+			return false
+		}
+		i[n] = a<<4 | b
+	}
+	return true
+}
+
+// upperHex is the value of a digit; 255 for what is none.
+var upperHex = func() (t [256]byte) {
+	for c := range t {
+		t[c] = 255
+	}
+	for v, c := range "0123456789ABCDEF" {
+		t[c] = byte(v)
+	}
+	return t
+}()
 
 func (i ident) text() string {
 	if i == (ident{}) {
@@ -113,6 +134,7 @@ type topic struct {
 	count   int64 // pending timers
 	floor   int64 // timers of records below it died with the topic
 	dropped int64 // how many the last deletion dropped
+	dirty   bool  // is in dirtyTopics
 }
 
 func (t *timer) alive() bool { return t.pos >= t.topic.floor }

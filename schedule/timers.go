@@ -201,8 +201,8 @@ func (s *Schedule) claim(ctx context.Context, id string, o *op) (*timer, Outcome
 			if err != nil {
 				return nil, Unknown, err
 			}
-			t, again := s.claimRow(rows, gen, o)
-			if t != nil {
+			var again bool
+			if t, how, again = s.claimRow(i, rows, gen, o); t != nil {
 				return t, Unknown, nil
 			}
 			if again {
@@ -248,12 +248,13 @@ func (s *Schedule) claimIDLocked(i ident, o *op) (t *timer, wait <-chan struct{}
 }
 
 // claimRow claims a timer that is on disk only. again says that memory has
-// changed since and has to be asked anew.
-func (s *Schedule) claimRow(rows []row, gen uint64, o *op) (t *timer, again bool) {
+// changed since and has to be asked anew. Without a timer it tells how the last
+// one ended, which may have been while the disk was read.
+func (s *Schedule) claimRow(id ident, rows []row, gen uint64, o *op) (t *timer, how Outcome, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.gen != gen || s.mu.closed {
-		return nil, true
+		return nil, Unknown, true
 	}
 	for i := range rows {
 		r := &rows[i]
@@ -265,13 +266,13 @@ func (s *Schedule) claimRow(rows []row, gen uint64, o *op) (t *timer, again bool
 			continue
 		}
 		if s.findLocked(r.key) != nil {
-			return nil, true
+			return nil, Unknown, true
 		}
 		t := s.timerOf(r, tp)
 		s.knowLocked(t)
 		s.claimLocked(t, o)
 		s.work.Add(1)
-		return t, false
+		return t, Unknown, false
 	}
-	return nil, false
+	return nil, s.mu.outcomes.get(id), false
 }

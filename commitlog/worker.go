@@ -133,6 +133,7 @@ func putBuf(b []byte) {
 	if cap(b) == 0 || cap(b) > 2*maxBatch {
 		return
 	}
-	b = b[:0]
-	bufs.Put(&b)
+	p := new([]byte) // not &b, which would be allocated for an empty one too
+	*p = b[:0]
+	bufs.Put(p)
 }

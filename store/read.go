@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
@@ -19,6 +20,7 @@ const (
 	// back empty with Next moved.
 	scanWindow = 8192
 	entryBatch = 128
+	readChunk  = 64 << 10
 )
 
 // Read returns up to n records of q from offset from on that f matches (nil:
@@ -40,9 +42,11 @@ func (s *Store) Read(ctx context.Context, q message.Queue, from int64, n message
 		return message.Batch{Next: from}, err
 	}
 	var buf []byte
+	chunk := 0 // grows, so that many records share an allocation and one does not pay for many
 	next, err := s.walk(ctx, q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
 		if len(buf) < int(e.Size) {
-			buf = make([]byte, max(int(e.Size), min(n.Bytes, 64<<10)))
+			chunk = min(2*chunk+int(e.Size), readChunk)
+			buf = make([]byte, max(int(e.Size), chunk))
 		}
 		b := buf[:e.Size:e.Size]
 		var r message.Record
@@ -85,25 +89,46 @@ func (s *Store) Scan(q message.Queue, from int64, n message.Limit, f message.Fil
 }
 
 func (s *Store) scan(l *commitlog.Lender, q message.Queue, from int64, n message.Limit, f message.Filter, lend func(*message.Record) error) (int64, error) {
-	var r message.Record
-	return s.walk(context.Background(), q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
-		if err := l.Lend(e.Position, int(e.Size), &r); err != nil {
+	w := walkers.Get().(*walker)
+	defer w.release()
+	r := &w.rec
+	return s.walkWith(context.Background(), w, q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
+		if err := l.Lend(e.Position, int(e.Size), r); err != nil {
 			return false, err
 		}
-		if err := s.belongs(&r, qu, offset); err != nil {
+		if err := s.belongs(r, qu, offset); err != nil {
 			return false, err
 		}
-		if f != nil && !f.Match(&r) {
+		if f != nil && !f.Match(r) {
 			return false, nil
 		}
-		return true, lend(&r)
+		return true, lend(r)
 	})
 }
 
-// walk goes over the entries of a queue from offset from on, leaves out those
+// walker is the memory of one walk, which would otherwise be allocated each time.
+type walker struct {
+	entries [entryBatch]consumequeue.Entry
+	rec     message.Record
+}
+
+var walkers = sync.Pool{New: func() any { return new(walker) }}
+
+func (w *walker) release() {
+	w.rec = message.Record{} // it must not keep a mapping's bytes in sight
+	walkers.Put(w)
+}
+
+func (s *Store) walk(ctx context.Context, name message.Queue, from int64, n message.Limit, f message.Filter, take func(*queue, consumequeue.Entry, int64) (bool, error)) (next int64, err error) {
+	w := walkers.Get().(*walker)
+	defer w.release()
+	return s.walkWith(ctx, w, name, from, n, f, take)
+}
+
+// walkWith goes over the entries of a queue from offset from on, leaves out those
 // whose tag hash cannot match, and calls take for the rest until the limit is reached. It
 // returns the offset behind the last entry that was settled.
-func (s *Store) walk(ctx context.Context, name message.Queue, from int64, n message.Limit, f message.Filter, take func(*queue, consumequeue.Entry, int64) (bool, error)) (next int64, err error) {
+func (s *Store) walkWith(ctx context.Context, w *walker, name message.Queue, from int64, n message.Limit, f message.Filter, take func(*queue, consumequeue.Entry, int64) (bool, error)) (next int64, err error) {
 	q, err := s.readable(name)
 	if err != nil {
 		return from, err
@@ -118,21 +143,20 @@ func (s *Store) walk(ctx context.Context, name message.Queue, from int64, n mess
 	if f != nil {
 		hashes = f.Hashes()
 	}
-	var entries [entryBatch]consumequeue.Entry
 	count, bytes, looked := 0, 0, 0
 	for next = from; count < n.Count && looked < scanWindow; {
 		want := entryBatch
 		if f == nil {
 			want = min(want, n.Count-count)
 		}
-		got, err := q.entries.ReadContext(ctx, next, entries[:want])
+		got, err := q.entries.ReadContext(ctx, next, w.entries[:want])
 		if err != nil {
 			return next, s.rangeError(err, q, next)
 		}
 		if got == 0 {
 			return next, nil
 		}
-		for _, e := range entries[:got] {
+		for _, e := range w.entries[:got] {
 			looked++
 			if e.Blank() || !hashMatches(hashes, e.TagHash) {
 				next++

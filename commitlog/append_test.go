@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/internal/crash"
 	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/message"
@@ -158,9 +159,15 @@ func TestRefused(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	sim := crash.New(3)
 	c := manualClock()
-	o := Options{SegmentSize: 1 << 14, MaxUnsynced: 1 << 13, OnDisk: true, Manual: true, Clock: c, DiskReserve: -1}
+	for _, reserve := range []int64{-1, 1} {
+		fullDisk(t, crash.New(3), c, reserve)
+	}
+}
+
+func fullDisk(t *testing.T, sim *crash.Sim, c *clock.Manual, reserve int64) {
+	t.Helper()
+	o := Options{SegmentSize: 1 << 14, MaxUnsynced: 1 << 13, OnDisk: true, Manual: true, Clock: c, DiskReserve: reserve}
 	l := open(t, sim.FS(), o)
 	seq := NewSequence(0)
 	var want []string
@@ -179,17 +186,17 @@ func TestFullDisk(t *testing.T) {
 	}
 	full := 0
 	for i := range 400 {
+		room := i%40 < 10
 		if i%40 == 10 {
-			u, err := sim.FS().Usage()
-			require.NoError(t, err)
-			_ = u
 			sim.SetCapacity(int64(20+i/10) << 12)
 		}
 		if i%40 == 39 {
 			sim.SetCapacity(0)
-			c.Advance(2 * time.Second)
+			c.Advance(time.Second)
+			room = true
 		}
 		if err := add(i); err != nil {
+			require.False(t, room, "there is room again")
 			require.ErrorIs(t, err, message.ErrDiskFull)
 			full++
 		}

@@ -51,6 +51,14 @@ func (l *Log) checkSpace(now time.Time) {
 	l.look()
 }
 
+// full notes that a write found no room: until there is some, only groups with
+// Reserve need try.
+func (l *Log) full() {
+	if l.o.DiskReserve >= 0 {
+		l.low.Store(true)
+	}
+}
+
 // look asks the file system how much room is left.
 func (l *Log) look() {
 	if l.o.DiskReserve < 0 {

@@ -44,7 +44,7 @@ func (l *Log) write(b *batch) error {
 		if cerr := clearRange(h, tail-seg.base, int64(len(p))); cerr != nil {
 			return l.breakDown("clear a failed write", cerr)
 		}
-		l.low.Store(true)
+		l.full()
 		return fullError(err)
 	}
 	l.count.bytes.Add(b.size)
@@ -105,7 +105,7 @@ func (l *Log) takeBack(b *batch) {
 // room is no reason to give up: nothing has been written.
 func (l *Log) failed(op string, err error) error {
 	if isFull(err) {
-		l.low.Store(true)
+		l.full()
 		return fullError(err)
 	}
 	return l.breakDown(op, err)

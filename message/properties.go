@@ -134,17 +134,31 @@ func nextProperty(s string) (name, value, rest string, ok bool) {
 	return "", "", "", false
 }
 
-// lookup finds a property. When a name stands there twice, the last counts.
+// lookup finds a property. When a name stands there twice, the last counts. It
+// looks for the name in the text as a whole: most are not there, and that is
+// known much sooner than when every property is taken apart.
 func lookup(s, name string) (value string, ok bool) {
-	for {
-		n, v, rest, more := nextProperty(s)
-		if !more {
+	if name == "" {
+		return "", false
+	}
+	for at := 0; ; {
+		i := strings.Index(s[at:], name)
+		if i < 0 {
 			return value, ok
 		}
-		if n == name {
-			value, ok = v, true
+		start := at + i
+		end := start + len(name)
+		at = end
+		if end >= len(s)-1 || s[end] != nameEnd || start > 0 && s[start-1] != valueEnd || s[end+1] == valueEnd {
+			continue // part of another text, or without a value
 		}
-		s = rest
+		if strings.IndexByte(name, nameEnd) >= 0 || strings.IndexByte(name, valueEnd) >= 0 {
+			return "", false // no property is called so
+		}
+		value, ok = s[end+1:], true
+		if j := strings.IndexByte(value, valueEnd); j >= 0 {
+			value = value[:j]
+		}
 	}
 }
 

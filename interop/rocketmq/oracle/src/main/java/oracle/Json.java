@@ -40,7 +40,7 @@ final class Json {
         o.put("reconsumeTimes", m.getReconsumeTimes());
         o.put("preparedOffset", m.getPreparedTransactionOffset());
         o.put("body", m.getBody() == null ? new byte[0] : m.getBody());
-        o.put("properties", new JSONObject(new LinkedHashMap<>(m.getProperties())));
+        o.put("properties", m.getProperties() == null ? new JSONObject() : new JSONObject(new LinkedHashMap<>(m.getProperties())));
         o.put("msgId", m.getMsgId());
         return o;
     }
@@ -54,7 +54,7 @@ final class Json {
     static void fill(MessageExtBrokerInner m, JSONObject o) throws Exception {
         m.setTopic(o.getString("topic"));
         m.setQueueId(o.getIntValue("queue"));
-        m.setBody(o.getBytes("body"));
+        m.setBody(body(o));
         m.setFlag(o.getIntValue("flag"));
         m.setSysFlag(o.getIntValue("sysFlag"));
         m.setBornTimestamp(o.getLongValue("bornAt"));
@@ -65,6 +65,12 @@ final class Json {
         Map<String, String> properties = properties(o);
         MessageAccessor.setProperties(m, properties);
         m.setPropertiesString(MessageDecoder.messageProperties2String(properties));
+    }
+
+    /** The body of a message to put: RocketMQ does not take a null. */
+    static byte[] body(JSONObject o) {
+        byte[] b = o.getBytes("body");
+        return b == null ? new byte[0] : b;
     }
 
     static Map<String, String> properties(JSONObject o) {

@@ -3,6 +3,8 @@ package oracle;
 import com.alibaba.fastjson.JSONArray;
 import com.alibaba.fastjson.JSONObject;
 import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
@@ -102,9 +104,11 @@ final class Pure {
 
     private static synchronized IndexFile hasher() throws Exception {
         if (hasher == null) {
-            java.io.File f = java.io.File.createTempFile("oracle", "index");
-            hasher = new IndexFile(f.getPath(), 16, 16, 0, 0);
-            f.delete();
+            Path folder = Files.createTempDirectory("oracle");
+            Path file = folder.resolve("20000101000000000"); // the name has to be a number
+            hasher = new IndexFile(file.toString(), 16, 16, 0, 0);
+            Files.delete(file);
+            Files.delete(folder);
         }
         return hasher;
     }

@@ -142,7 +142,9 @@ final class Stores {
             t.getAttributes().put("queue.type", "BatchCQ");
             topics.put(name, t);
         }
-        store = new DefaultMessageStore(c, new BrokerStatsManager("oracle", false), null, b, topics);
+        synchronized (Stores.class) { // constructors share a static TreeMap and destroy it when they run side by side
+            store = new DefaultMessageStore(c, new BrokerStatsManager("oracle", false), null, b, topics);
+        }
         boolean loaded = store.load();
         result.put("store", number);
         result.put("loaded", loaded);
@@ -176,7 +178,7 @@ final class Stores {
         List<Message> messages = new ArrayList<>();
         for (int i = 0; i < in.size(); i++) {
             JSONObject o = in.getJSONObject(i);
-            Message m = new Message(o.getString("topic"), o.getBytes("body"));
+            Message m = new Message(o.getString("topic"), Json.body(o));
             m.setFlag(o.getIntValue("flag"));
             MessageAccessor.setProperties(m, Json.properties(o));
             messages.add(m);

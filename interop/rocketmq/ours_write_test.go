@@ -1,0 +1,237 @@
+package rocketmq
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/embermq/embermq/internal/clock"
+	"github.com/embermq/embermq/internal/env"
+	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/store"
+)
+
+// sent is one message that a put of ours has acknowledged.
+type sent struct {
+	Queue    message.Queue
+	Offset   int64
+	Position int64
+	StoredAt int64
+	Message  *message.Message
+}
+
+// model is what a store has to hold. Start is how many of the oldest messages
+// retention may have taken: those below log position Start.
+type model struct {
+	Sent  []sent
+	Start int64
+	End   int64
+	Dead  []string // topics that were deleted and not made again
+}
+
+// writer makes one store of ours.
+type writer struct {
+	p     plan
+	r     *rand.Rand
+	clock *clock.Manual
+	s     *store.Store
+	model model
+}
+
+func newWriter(p plan) *writer {
+	// The generated times lie in the past, so that what Java appends is newer.
+	return &writer{p: p, r: p.random(), clock: clock.NewManual(time.Now().Add(-24 * time.Hour).Truncate(time.Second))}
+}
+
+func (w *writer) open() (err error) {
+	e := env.Real()
+	e.Clock = w.clock
+	opts := append(w.p.options(), store.WithEnvironment(e), store.WithRetention(0), store.WithHost(netip.MustParseAddrPort(w.p.host())))
+	if w.p.Features.has(uniqueIDs) {
+		opts = append(opts, store.WithUniqueID())
+	}
+	if w.p.Features.has(inCache) {
+		opts = append(opts, store.WithDurability(message.InCache))
+	}
+	if w.p.Features.has(headDeleted) {
+		opts = append(opts, store.WithRetentionBytes(3*w.p.Segment))
+	}
+	w.s, err = store.Open(w.p.Dir, opts...)
+	return err
+}
+
+// write makes the store and leaves it open.
+func (w *writer) write() error {
+	if err := w.open(); err != nil {
+		return err
+	}
+	reopens := 0
+	if w.p.Features.has(reopened) {
+		reopens = 2
+	}
+	for session := range reopens + 1 {
+		if session > 0 {
+			if err := errors.Join(w.s.Close(), w.open()); err != nil {
+				return err
+			}
+		}
+		if err := w.puts(w.p.Messages / (reopens + 1)); err != nil {
+			return err
+		}
+		if session == 0 && w.p.Features.has(deletedTopic) {
+			if err := w.delete(); err != nil {
+				return err
+			}
+		}
+	}
+	if w.p.Features.has(headDeleted) {
+		if err := w.expire(); err != nil {
+			return err
+		}
+	}
+	if err := w.s.Sync(context.Background()); err != nil {
+		return err
+	}
+	w.model.Start, w.model.End = w.s.Stats().Log.Start, w.s.Stats().Log.Appended
+	return nil
+}
+
+func (w *writer) puts(n int) error {
+	ctx := context.Background()
+	for n > 0 {
+		if w.r.IntN(3) > 0 {
+			w.clock.Advance(time.Duration(w.r.IntN(40)) * time.Millisecond)
+		}
+		if w.p.Features.has(batches) && w.r.IntN(8) == 0 {
+			// An atomic group over several topics and queues.
+			var ms []*message.Message
+			for range 2 + w.r.IntN(5) {
+				m := w.p.next(w.r)
+				if m.Encoding == message.None {
+					m.Body = m.Body[:min(len(m.Body), 300)]
+				}
+				if len(m.Body) < 1000 {
+					ms = append(ms, m)
+				}
+			}
+			got, err := w.s.PutBatch(ctx, ms)
+			if err != nil {
+				return err
+			}
+			for i, g := range got {
+				w.sent(g, ms[i])
+			}
+			n -= len(ms)
+			continue
+		}
+		m := w.p.next(w.r)
+		got, err := w.s.Put(ctx, m)
+		if err != nil {
+			return err
+		}
+		w.sent(got, m)
+		n--
+	}
+	return nil
+}
+
+func (w *writer) sent(g message.Receipt, m *message.Message) {
+	w.model.Sent = append(w.model.Sent, sent{g.Queue, g.Offset, g.Position, g.StoredAt.UnixMilli(), m})
+}
+
+// delete deletes one topic that nothing is put to any more and one that comes
+// back with the next put.
+func (w *writer) delete() error {
+	ctx := context.Background()
+	gone := &message.Message{Topic: "gone", Body: []byte("x"), Keys: []string{"gone"}}
+	for range 5 {
+		if _, err := w.s.Put(ctx, gone); err != nil {
+			return err
+		}
+	}
+	back := w.p.topics()[0]
+	for _, name := range []string{"gone", back} {
+		if err := w.s.DeleteTopic(ctx, name); err != nil {
+			return err
+		}
+	}
+	w.model.Sent = slices.DeleteFunc(w.model.Sent, func(s sent) bool { return s.Queue.Topic == back })
+	w.model.Dead = []string{"gone"}
+	return nil
+}
+
+// expire puts until retention has deleted a segment.
+func (w *writer) expire() error {
+	for range 200 {
+		if err := w.puts(5); err != nil {
+			return err
+		}
+		if w.s.Stats().Log.Segments > 5 {
+			w.clock.Advance(time.Minute)
+			for range 500 {
+				if w.s.Stats().Expired > 0 {
+					return nil
+				}
+				<-time.After(time.Millisecond) // the deletion is background work
+			}
+		}
+	}
+	return fmt.Errorf("retention has deleted nothing: %+v", w.s.Stats())
+}
+
+// tear appends a part of a record to the log of a store that was killed, and
+// lets ours cut it again.
+func (w *writer) tear() error {
+	end := w.model.End
+	name := filepath.Join(w.p.Dir, "commitlog", fmt.Sprintf("%020d", end-end%w.p.Segment))
+	last := w.model.Sent[len(w.model.Sent)-1]
+	var d message.Draft
+	if err := d.Encode(last.Message, last.Queue, nil); err != nil {
+		return err
+	}
+	d.Stamp(end, last.Offset+1, last.StoredAt)
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	w.clock.Set(time.UnixMilli(last.StoredAt)) // the killed process had a clock of its own
+	room := w.p.Segment - end%w.p.Segment
+	torn := d.Bytes()[:min(int64(1+w.r.IntN(d.Size()-1)), room)]
+	if _, err := f.WriteAt(torn, end%w.p.Segment); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Close(), w.open()); err != nil {
+		return err
+	}
+	if got := w.s.Stats().Recovery; got.CutBytes == 0 && slices.ContainsFunc(torn, func(b byte) bool { return b != 0 }) {
+		return fmt.Errorf("a torn record of %d bytes was not cut: %+v", len(torn), got)
+	}
+	if err := w.puts(3); err != nil {
+		return err
+	}
+	w.model.End = w.s.Stats().Log.Appended
+	return w.s.Close()
+}
+
+func saveJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
+
+func loadJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}

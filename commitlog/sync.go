@@ -127,8 +127,10 @@ func (l *Log) makeRoom(end int64) {
 			return
 		}
 		l.count.stalls.Add(1)
-		if !l.syncing {
-			l.syncing = true
+		if !l.syncing || l.commitSync {
+			// A sync that the committer was chosen for and has not begun is taken
+			// from it: the committer may be the one that waits here.
+			l.syncing, l.commitSync = true, false
 			l.mu.Unlock()
 			l.leadSync(nil)
 			continue

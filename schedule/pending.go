@@ -45,6 +45,22 @@ func (t *Timers) Pending(topic string, from, to time.Time) iter.Seq2[Timer, erro
 	}
 }
 
+// Waiting tells whether a stored record is one whose message is still to be
+// delivered, and when. A record that waited once and was delivered, cancelled,
+// carried forward or dropped is not.
+func (t *Timers) Waiting(r *message.Record) (due time.Time, ok bool, err error) {
+	w, ok := t.s.o.Levels.parse(r)
+	if !ok || w.cancels != "" {
+		return due, false, nil
+	}
+	k := key{w.due, r.Position()}
+	page, _, _, err := t.s.page(k, k.succ())
+	if err != nil || len(page) == 0 {
+		return due, false, err
+	}
+	return time.UnixMilli(w.due), true, nil
+}
+
 func bound(t time.Time, open key) key {
 	if t.IsZero() {
 		return open

@@ -67,6 +67,33 @@ func TestFindByKey(t *testing.T) {
 	checkOK(t, s)
 }
 
+func TestFindAllTellsTheState(t *testing.T) {
+	l := newLab(t)
+	put(t, l.s, &message.Message{Topic: "orders", Keys: []string{"k"}, Body: []byte("now")})
+	put(t, l.s, &message.Message{Topic: "orders", Keys: []string{"k"}, Body: []byte("level"), DelayLevel: 5})
+	put(t, l.s, &message.Message{Topic: "orders", QueueID: 2, Keys: []string{"k"}, Body: []byte("hour"), Delay: time.Hour})
+	put(t, l.s, &message.Message{Topic: "other", Keys: []string{"k"}, Body: []byte("other"), Delay: time.Hour})
+	due := l.clock.Now().Add(time.Hour)
+	states := func() (out []string) {
+		for h, err := range l.s.FindAll(context.Background(), index.Query{Topic: "orders", Key: "k"}) {
+			require.NoError(t, err)
+			if string(h.Record.Body()) == "hour" && h.State == store.HitWaiting {
+				require.Equal(t, due.UnixMilli(), h.Due.UnixMilli())
+				require.Equal(t, message.Queue{Topic: "orders", ID: 2}, h.Queue)
+			}
+			out = append(out, string(h.Record.Body())+" "+h.State.String())
+		}
+		return out
+	}
+	require.Equal(t, []string{"hour waiting", "level waiting", "now visible"}, states())
+	require.Equal(t, []string{"now"}, bodies(t, l.s, index.Query{Topic: "orders", Key: "k"}))
+	l.advance(time.Minute)
+	require.Equal(t, []string{"level visible", "hour waiting", "now visible"}, states())
+	l.advance(time.Hour)
+	require.Equal(t, []string{"hour visible", "level visible", "now visible"}, states())
+	require.NoError(t, l.s.Close())
+}
+
 func TestFindErrors(t *testing.T) {
 	s := open(t, t.TempDir(), store.WithoutIndex())
 	for _, err := range s.Find(context.Background(), index.Query{Topic: "orders", Key: "a"}) {

@@ -74,6 +74,16 @@ func (l *law) place(q message.Queue, offset, position, size int64) {
 	l.places[q][offset] = span{position, position + size}
 }
 
+// report adds what was looked at.
+func (l *law) report(c *campaign) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, n := range []int{l.seen.entries, l.seen.images, l.seen.offsets, l.seen.marks} {
+		c.add(lawParts[i], n)
+	}
+	l.seen = lawCounts{}
+}
+
 func (l *law) err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -26,6 +26,9 @@ type model struct {
 
 	// The log's start may be anything from the first to the second.
 	start, mayStart int64
+	// mayQueue is the log position up to which queues may have lost entries:
+	// retention moves their starts first, and then a crash may spare the log.
+	mayQueue int64
 
 	topics  map[string][]*store.Topic // what a topic may be; nil means absent
 	offsets map[groupQueue][]int64    // what a committed offset may be; -1 means none
@@ -61,7 +64,8 @@ func (m *model) clone() *model {
 	defer m.mu.Unlock()
 	c := newModel(m.onDisk)
 	c.items = slices.Clone(m.items)
-	c.safe, c.kept, c.groups, c.serial, c.start, c.mayStart = m.safe, m.kept, m.groups, m.serial, m.start, m.mayStart
+	c.safe, c.kept, c.groups, c.serial = m.safe, m.kept, m.groups, m.serial
+	c.start, c.mayStart, c.mayQueue = m.start, m.mayStart, m.mayQueue
 	for k, v := range m.topics {
 		c.topics[k] = slices.Clone(v)
 	}
@@ -144,14 +148,14 @@ func wrongf(format string, args ...any) error { return &wrong{fmt.Sprintf(format
 func (m *model) settle(s *store.Store, need int, l *law) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n, expired, err := m.matchLog(s, need, l)
+	n, err := m.matchLog(s, need, l)
 	if err != nil {
 		return err
 	}
 	if err := m.matchTopics(s, n); err != nil {
 		return err
 	}
-	if err := m.matchQueues(s, n, expired); err != nil {
+	if err := m.matchQueues(s, n); err != nil {
 		return err
 	}
 	if err := m.matchGroups(s); err != nil {
@@ -175,14 +179,15 @@ func (m *model) settle(s *store.Store, need int, l *law) error {
 var ctx = context.Background()
 
 // matchLog demands that the log holds a prefix of the items, whole groups only.
-func (m *model) matchLog(s *store.Store, need int, l *law) (n, expired int, err error) {
+func (m *model) matchLog(s *store.Store, need int, l *law) (n int, err error) {
 	log := s.Log()
 	start := log.Start()
 	if start < m.start || start > max(m.start, m.mayStart) {
-		return 0, 0, wrongf("the log starts at %d and not in %d..%d", start, m.start, m.mayStart)
+		return 0, wrongf("the log starts at %d and not in %d..%d", start, m.start, m.mayStart)
 	}
+	m.mayQueue = max(m.mayQueue, m.mayStart)
 	m.start, m.mayStart = start, start
-	expired = m.expired(start)
+	expired := m.expired(start)
 	n = expired
 	ends := map[message.Queue]int64{}
 	for i := range m.items[:expired] {
@@ -207,13 +212,13 @@ func (m *model) matchLog(s *store.Store, need int, l *law) (n, expired int, err 
 	})
 	switch {
 	case err != nil:
-		return 0, 0, err
+		return 0, err
 	case n < need:
-		return 0, 0, wrongf("%d of %d records that must be there are there: %+v", n, need, s.Stats().Recovery)
+		return 0, wrongf("%d of %d records that must be there are there: %+v", n, need, s.Stats().Recovery)
 	case n < len(m.items) && n > 0 && m.items[n-1].group == m.items[n].group:
-		return 0, 0, wrongf("half of group %d is there: %d records", m.items[n].group, n)
+		return 0, wrongf("half of group %d is there: %d records", m.items[n].group, n)
 	}
-	return n, expired, nil
+	return n, nil
 }
 
 func (m *model) matchTopics(s *store.Store, n int) error {
@@ -262,12 +267,12 @@ func topicList(ts []*store.Topic) string {
 }
 
 // matchQueues reads every queue of every topic.
-func (m *model) matchQueues(s *store.Store, n, expired int) error {
-	want := m.expected(n, expired)
+func (m *model) matchQueues(s *store.Store, n int) error {
+	want := m.wanted(n)
 	for _, t := range s.Topics() {
 		for id := range t.ReadQueues {
 			q := message.Queue{Topic: t.Name, ID: int32(id)}
-			if err := m.matchQueue(s, q, want[q]); err != nil {
+			if err := m.matchQueue(s, q, want); err != nil {
 				return err
 			}
 		}
@@ -275,13 +280,29 @@ func (m *model) matchQueues(s *store.Store, n, expired int) error {
 	return nil
 }
 
-func (m *model) matchQueue(s *store.Store, q message.Queue, want contents) error {
+// wanted is what the first n items make, with as little and as much of them
+// expired as may be.
+func (m *model) wanted(n int) [2]map[message.Queue]contents {
+	return [2]map[message.Queue]contents{
+		m.expected(n, min(n, m.expired(m.start))),
+		m.expected(n, min(n, m.expired(max(m.start, m.mayQueue)))),
+	}
+}
+
+func (m *model) matchQueue(s *store.Store, q message.Queue, both [2]map[message.Queue]contents) error {
+	// The start of a queue whose files are lost is known when it is rebuilt.
+	if entries, ok := s.Queues().Lookup(q); ok {
+		if err := entries.Ready(ctx); err != nil {
+			return err
+		}
+	}
 	start, end, err := s.Bounds(q)
 	if err != nil {
 		return err
 	}
-	if start != want.start || end != want.end() {
-		return wrongf("queue %s holds %d..%d and not %d..%d", q, start, end, want.start, want.end())
+	want, high := both[0][q], both[1][q].start
+	if start < want.start || start > high || end != want.end() {
+		return wrongf("queue %s holds %d..%d and not %d..%d (or from %d on)", q, start, end, want.start, want.end(), high)
 	}
 	for at := start; at < end; {
 		b, err := s.Read(ctx, q, at, message.Limit{Count: 64}, nil)
@@ -293,7 +314,7 @@ func (m *model) matchQueue(s *store.Store, q message.Queue, want contents) error
 			if at+int64(i) >= end {
 				return wrongf("queue %s: too many records", q)
 			}
-			it := &m.items[want.items[at-start+int64(i)]]
+			it := &m.items[want.items[at-want.start+int64(i)]]
 			if r.Offset() != at+int64(i) || string(r.Body()) != string(it.body()) {
 				return wrongf("queue %s at %d: record %d, %.40q, and not %q", q, at+int64(i), r.Offset(), r.Body(), it.text)
 			}

@@ -156,9 +156,9 @@ func (t *tap) done() int {
 	return t.ops
 }
 
-// stop makes no more copies.
-func (t *tap) stop() {
+// do calls f between two operations.
+func (t *tap) do(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.picks = nil
+	f()
 }

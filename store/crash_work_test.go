@@ -25,7 +25,7 @@ type work struct {
 	opts    []store.Option
 	aligned bool // every record fills whole sectors
 	force   bool // retention does not ask the groups
-	count   map[string]int
+	c       *campaign
 
 	s *store.Store
 	// asyncs are the puts whose answer has not come.
@@ -40,11 +40,11 @@ type async struct {
 
 const retention = time.Hour
 
-func newWork(seed uint64, count map[string]int) *work {
+func newWork(seed uint64, c *campaign) *work {
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	onDisk := rnd.IntN(3) > 0
 	w := &work{
-		rnd: rnd, m: newModel(onDisk), law: newLaw(), count: count, aligned: rnd.IntN(3) == 0, force: rnd.IntN(2) == 0,
+		rnd: rnd, m: newModel(onDisk), law: newLaw(), c: c, aligned: rnd.IntN(3) == 0, force: rnd.IntN(2) == 0,
 		clock: clock.NewManual(time.UnixMilli(1_700_000_000_000)),
 	}
 	durability := message.OnDisk
@@ -52,7 +52,7 @@ func newWork(seed uint64, count map[string]int) *work {
 		durability = message.InCache
 	}
 	w.opts = []store.Option{
-		store.WithDurability(durability), store.WithSegmentSize(4096 << rnd.IntN(5)), store.WithMaxUnsynced(4096 << rnd.IntN(3)),
+		store.WithDurability(durability), store.WithSegmentSize(4096 << min(rnd.IntN(3), rnd.IntN(5))), store.WithMaxUnsynced(4096 << rnd.IntN(3)),
 		store.WithQueueFileSize(int64(200 + 20*rnd.IntN(91))), store.WithTopicQueues(2), store.WithRetention(retention),
 	}
 	if rnd.IntN(4) == 0 {
@@ -502,7 +502,7 @@ func (w *work) retain() error {
 	}
 	w.m.do(func() {
 		if start > w.m.start {
-			w.count["expired"]++
+			w.c.add("expired", 1)
 		}
 		w.m.start, w.m.mayStart = start, start
 	})
@@ -543,7 +543,7 @@ func (w *work) reopen() error {
 	if rec := w.s.Stats().Recovery; !rec.Clean || rec.Replayed > 0 || len(rec.Rebuilt) > 0 {
 		return wrongf("a clean close was not found clean: %+v", rec)
 	}
-	w.count["closed and opened"]++
+	w.c.add("closed and opened", 1)
 	return w.m.settle(w.s, len(w.m.items), w.law)
 }
 
@@ -557,39 +557,53 @@ func (w *work) look() error {
 	defer w.m.mu.Unlock()
 	w.answers()
 	n := w.m.visible(w.s.Log().Visible())
-	return w.m.matchQueue(w.s, q, w.m.expected(n, w.m.expired(w.m.start))[q])
+	return w.m.matchQueue(w.s, q, w.m.wanted(n))
 }
 
-// images is how many copies of the machine an epoch gives.
-const images = 8
+// How many copies of the machine an epoch gives: some in Open, if it does so
+// much, and some later.
+const (
+	imagesOfOpen = 2
+	images       = 8
+)
 
 // crashed is a machine that died, and what the model and the law knew then.
 type crashed struct {
-	sim *crash.Sim
-	m   *model
-	law *law
+	sim    *crash.Sim
+	m      *model
+	law    *law
+	inOpen bool
 }
 
 // epoch opens the store on sim, works, and returns the machines that died on
 // the way, in front of and in the middle of operations of Open and after it.
 func (w *work) epoch(sim *crash.Sim, need int) (dead []crashed, err error) {
 	t := &tap{sim: sim, picks: map[int]bool{}}
-	span := 40 + w.rnd.IntN(260)
-	for range images {
-		t.picks[1+w.rnd.IntN(span)] = w.rnd.IntN(2) == 0
+	pick := func(from, span int) { t.picks[from+1+w.rnd.IntN(span)] = w.rnd.IntN(2) == 0 }
+	for range imagesOfOpen {
+		pick(0, 60)
 	}
+	opening := true
 	t.crash = func(c *crash.Sim) {
-		dead = append(dead, crashed{c, w.m.clone(), w.law.clone()})
+		dead = append(dead, crashed{c, w.m.clone(), w.law.clone(), opening})
 	}
 	w.law.watch(sim)
 	if err := w.open(t.fs()); err != nil {
 		return nil, err
 	}
+	until := t.done() + 100 + w.rnd.IntN(300)
+	t.do(func() {
+		opening = false
+		for range images {
+			pick(t.ops, until-t.ops)
+		}
+	})
 	err = w.m.settle(w.s, need, w.law)
-	for err == nil && t.done() < span {
+	for err == nil && t.done() < until {
 		err = w.run(1)
 	}
-	t.stop()
+	t.do(func() { t.picks = nil })
+	w.law.report(w.c)
 	if err != nil {
 		_ = w.s.Abandon()
 		return nil, err
@@ -601,7 +615,7 @@ func (w *work) epoch(sim *crash.Sim, need int) (dead []crashed, err error) {
 		m := w.m.clone()
 		m.flushed()
 		m.safe, m.kept = len(m.items), len(m.items)
-		return append(dead, crashed{sim.Kill(), m, w.law.clone()}), nil
+		return append(dead, crashed{sim.Kill(), m, w.law.clone(), false}), nil
 	}
 	return dead, w.s.Abandon()
 }

@@ -13,6 +13,7 @@ const checkpointRetry = time.Second
 type work struct {
 	dirtySince   time.Time // when it first saw records behind the last checkpoint
 	noCheckpoint time.Time // the last one failed: not before then
+	unhurried    time.Time // for the number of records alone: not before then
 	nextLook     time.Time // for room
 	failed       struct{ checkpoint, retention error }
 }
@@ -33,6 +34,9 @@ func (s *Store) round() {
 	saved := false
 	if s.dirty.Load() && s.checkpointDue(now) {
 		w.failed.checkpoint = s.checkpoint(s.ctx)
+		// Small records must not keep the disk busy with nothing but checkpoints.
+		end := s.cfg.env.Clock.Now()
+		w.unhurried = end.Add(4 * end.Sub(now))
 		if saved = w.failed.checkpoint == nil; !saved {
 			w.noCheckpoint = now.Add(checkpointRetry)
 		}
@@ -72,7 +76,7 @@ func (s *Store) checkpointDue(now time.Time) bool {
 	if w.dirtySince.IsZero() {
 		w.dirtySince = now
 	}
-	due := s.timers.NeedsSave() || now.Sub(w.dirtySince) >= s.cfg.checkpoint || s.log.Visible()-s.checkpointed.Load() >= s.cfg.checkpointLog
+	due := s.timers.NeedsSave() || s.many.Load() && !now.Before(w.unhurried) || now.Sub(w.dirtySince) >= s.cfg.checkpoint || s.log.Visible()-s.checkpointed.Load() >= s.cfg.checkpointLog
 	if due = due && !now.Before(w.noCheckpoint); due {
 		w.dirtySince = time.Time{}
 	}
@@ -112,6 +116,9 @@ func (s *Store) nextWork() (d time.Duration, timed bool) {
 	due := s.cfg.checkpoint
 	if !w.dirtySince.IsZero() {
 		due -= now.Sub(w.dirtySince)
+	}
+	if s.many.Load() {
+		due = min(due, w.unhurried.Sub(now))
 	}
 	due = max(due, w.noCheckpoint.Sub(now))
 	if timed {

@@ -74,6 +74,8 @@ func (s *Store) freeze() (mark message.Mark, saves []func() error) {
 		}
 		d := &s.dispatch
 		s.storeMS.Store(d.storeMS)
+		d.records = 0
+		s.many.Store(false)
 		saves = append(saves, d.queues.Freeze(m), d.topics.Freeze(m))
 		for _, v := range d.views {
 			saves = append(saves, v.Freeze(m))
@@ -82,13 +84,20 @@ func (s *Store) freeze() (mark message.Mark, saves []func() error) {
 	return mark, saves
 }
 
-// grown nudges the background when a checkpoint is due by volume, and when the
+// manyRecords are worth a checkpoint however small they are: a replay takes about
+// half a microsecond for each.
+const manyRecords = 100_000
+
+// grown nudges the background when a checkpoint is due by volume or number, and when the
 // first record after a checkpoint arrives, so that it is saved in time.
 func (s *Store) grown(offset int64) {
-	done := s.checkpointed.Load()
+	many := s.dispatch.records >= manyRecords && !s.many.Load()
+	if many {
+		s.many.Store(true)
+	}
 	if !s.dirty.Load() {
 		s.dirty.Store(true)
-	} else if offset-done < s.cfg.checkpointLog && !s.timers.NeedsSave() {
+	} else if offset-s.checkpointed.Load() < s.cfg.checkpointLog && !many && !s.timers.NeedsSave() {
 		return
 	}
 	select {

@@ -42,6 +42,7 @@ type Store struct {
 	checkpointed atomic.Int64 // log offset of the last saved checkpoint
 	storeMS      atomic.Int64 // store time of the last record that was frozen
 	dirty        atomic.Bool  // records have arrived since the last freeze
+	many         atomic.Bool  // so many of them that they are worth a checkpoint
 	saving       sync.Mutex   // one checkpoint at a time
 	nudge        chan struct{}
 	work         work // the background goroutine's own

@@ -39,6 +39,7 @@ type dispatcher struct {
 	entry   func(r *message.Record) consumequeue.Entry
 	foreign func(position int64) bool
 	grown   func(offset int64) // tells the background how far the views have come
+	records int                // applied since the last freeze
 }
 
 // live applies what the log has just made visible, then wakes the readers.
@@ -56,6 +57,7 @@ func (d *dispatcher) live(es []*commitlog.Entry) {
 	}
 	last := es[len(es)-1]
 	d.storeMS = last.StoredAt
+	d.records += len(es)
 	for _, e := range es {
 		e.Home.(*queue).watch.wake(e.Draft.TagHash())
 	}

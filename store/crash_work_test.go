@@ -477,6 +477,11 @@ func (w *work) remove() error {
 		n := len(w.m.items)
 		w.m.items[n-1].pos = w.s.Log().LastMark().Offset - 1 // any place in it will do
 		w.m.safe, w.m.kept = n, n
+		for gq := range w.m.offsets {
+			if gq.q.Topic == name {
+				w.m.offsets[gq] = []int64{-1}
+			}
+		}
 		w.answers()
 	})
 	return nil

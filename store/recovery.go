@@ -63,8 +63,12 @@ func (s *Store) replay() error {
 		return err
 	}
 	// A deletion takes the offsets along in memory at once, on disk a little later.
+	// They must not come back with the next life of the topic.
 	for _, name := range s.topics.deleted() {
 		s.progress.DropTopic(name)
+	}
+	if err := s.progress.Flush(s.ctx); err != nil {
+		return err
 	}
 	if s.recovery.Clamped, err = s.progress.Clamp(s.ctx, s.queueBounds); err != nil {
 		return err

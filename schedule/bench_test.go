@@ -148,6 +148,7 @@ func BenchmarkFire(b *testing.B) {
 
 // BenchmarkFireRate fires overdue timers as fast as the room can.
 func BenchmarkFireRate(b *testing.B) {
+	fired := 0
 	for b.Loop() {
 		b.StopTimer()
 		const n = 100_000
@@ -161,9 +162,10 @@ func BenchmarkFireRate(b *testing.B) {
 		r.clock.Advance(time.Second)
 		b.StartTimer()
 		r.steps()
-		b.ReportMetric(n/b.Elapsed().Seconds()*float64(b.N), "timers/s")
+		fired += n
 		require.Zero(b, r.Timers().Len())
 	}
+	b.ReportMetric(float64(fired)/b.Elapsed().Seconds(), "timers/s")
 }
 
 // TestPendingMemory puts very many timers on Pebble, saving when asked to, and

@@ -15,7 +15,12 @@
 // The log is the truth: a timer is pending from its waiting record to the record
 // that ends it. This package is a view of it. It learns everything from Apply,
 // also what it has decided itself. Freeze and the function that it returns put
-// the changes up to a mark into the key-value store, in one batch with the mark.
+// the changes up to a mark into the key-value store. Few changes are one batch,
+// with the mark; more than 256 KiB go in parts, the mark with the last one, so
+// that Pebble keeps its memory small. If a crash cuts a save off between parts,
+// rows are ahead of the mark. That does no harm: the replay from the mark meets
+// the records of all of them again, and a note that was written before the first
+// part tells it for which records rows may exist, to be removed again.
 //
 // A crash between the append of a copy and anything else changes nothing: either
 // the copy is in the log, and the replay ends the timer, or it is not, and the
@@ -43,12 +48,12 @@
 // Options.Dirty changes after the last save NeedsSave asks for the next one; a
 // replay of a long log has to save now and then, too.
 //
-// Each lane is a google/btree. A hierarchical wheel (6 levels of 64 slots of 1 ms,
-// lists of timers) was measured beside it, with 100,000 timers pending at random
-// times: the wheel took 37 ns to put a timer and 120 ns to take the first one,
-// the tree 330 ns and 110 ns. Either is far below the microsecond that a timer
-// may cost. The tree won because the lane's end has to be cut off (the last
-// timers leave memory), listings go in due order, equal times are in order of
+// Each lane is a google/btree. A hierarchical wheel (6 levels of 64 slots, the
+// lowest of 1 ms, singly linked) was measured beside it, with 100,000 timers at
+// random times: the wheel took 13 ns to put a timer and 60 ns to take the first
+// one, the tree 340 ns and 38 ns. The difference is a tenth of what a put into the
+// log costs. The tree was kept because the lane's last timers have to leave memory,
+// single timers are cancelled, listings go in due order, equal times in order of
 // position, and a clock that was set back is nothing special; a wheel needs a
 // sort, a second index or a rebuild for each of these.
 //

@@ -25,8 +25,8 @@ type DB interface {
 // Defaults of Options.
 const (
 	DefaultCatchUp  = 50_000
-	DefaultNear     = 100_000
-	DefaultDirty    = 150_000
+	DefaultNear     = 50_000
+	DefaultDirty    = 50_000
 	DefaultBatch    = 512
 	DefaultRemember = 65_536
 	DefaultSleep    = time.Minute
@@ -52,9 +52,9 @@ type Options struct {
 
 	// CatchUp is how many overdue timers are fired a second; 50,000.
 	CatchUp int
-	// Near is how many timers each of the two lanes keeps in memory; 100,000.
+	// Near is how many timers each of the two lanes keeps in memory; 50,000.
 	Near int
-	// Dirty is how many changes may wait for a save before NeedsSave; 150,000.
+	// Dirty is how many changes may wait for a save before NeedsSave; 50,000.
 	Dirty int
 	// Batch is how many timers one append fires; 512.
 	Batch int
@@ -92,7 +92,7 @@ func (o *Options) normalise() error {
 		usual int
 	}{
 		{"CatchUp", &o.CatchUp, DefaultCatchUp}, {"Near", &o.Near, DefaultNear}, {"Dirty", &o.Dirty, DefaultDirty},
-		{"Batch", &o.Batch, DefaultBatch}, {"Remember", &o.Remember, DefaultRemember}, {"saveBytes", &o.saveBytes, 32 << 20},
+		{"Batch", &o.Batch, DefaultBatch}, {"Remember", &o.Remember, DefaultRemember}, {"saveBytes", &o.saveBytes, 256 << 10},
 	} {
 		if *n.value < 0 {
 			bad(n.name + " is negative")

@@ -74,7 +74,7 @@ func (s *Schedule) restoreLocked() {
 
 var errSuperseded = errors.New("schedule: save: a later freeze has taken this one back")
 
-// save writes a freeze. Mostly it is one batch. A very large one goes in several,
+// save writes a freeze. A small one is one batch. A larger one goes in several,
 // of which the last has the mark; before the first it is noted how far they will
 // reach. Rows that a crash leaves in front of the mark do no harm: the replay
 // finds their records again, and knows that rows of records below that note may

@@ -24,6 +24,9 @@ const (
 
 	defaultReserve = 32 << 20
 	minSegment     = 1 << 10
+
+	// maxLost is how many segments in a row a read-only open takes for lost.
+	maxLost = 1 << 10
 )
 
 // Options say how a log is opened. SegmentSize and MaxUnsynced are required.

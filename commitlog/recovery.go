@@ -145,7 +145,8 @@ func (r *recoverer) run() error {
 	})
 }
 
-// list reads and checks the folder. Everything in it must be a segment.
+// list reads and checks the folder. Everything in it must be a segment. A
+// read-only open notes what is not as it should be and reads the rest.
 func (r *recoverer) list() error {
 	l := r.l
 	es, err := l.segs.dir.List(".")
@@ -153,28 +154,46 @@ func (r *recoverer) list() error {
 		return fmt.Errorf("commitlog: list: %w", err)
 	}
 	var list []*segment
-	for i, e := range es {
-		bad := func(reason string) error {
-			return &message.CorruptError{Path: l.segs.dir.Path(e.Name), Reason: reason}
+	bad := func(name string, offset int64, reason string) error {
+		err := &message.CorruptError{Path: l.segs.dir.Path(name), Offset: offset, Reason: reason}
+		if !l.o.ReadOnly {
+			return err
 		}
+		l.recovery.Damage = append(l.recovery.Damage, err)
+		return nil
+	}
+	for i, e := range es {
 		if e.Dir {
 			continue
 		}
 		base, err := parseName(e.Name)
-		if err != nil || e.Link {
-			return bad("stray file among the segments")
+		if err != nil || e.Link || base%l.o.SegmentSize != 0 && l.o.ReadOnly {
+			if err := bad(e.Name, 0, "stray file among the segments"); err != nil {
+				return err
+			}
+			continue
 		}
 		if e.Size == 0 && i == len(es)-1 {
 			r.empty = e.Name
 			break
 		}
 		if e.Size != l.o.SegmentSize {
-			return bad(fmt.Sprintf("segment has %d bytes instead of %d", e.Size, l.o.SegmentSize))
+			reason := fmt.Sprintf("segment has %d bytes instead of %d", e.Size, l.o.SegmentSize)
+			if err := bad(e.Name, min(e.Size, l.o.SegmentSize), reason); err != nil {
+				return err
+			}
 		}
-		if n := len(list); n > 0 && base != list[n-1].end() {
-			return bad(fmt.Sprintf("segment missing: %s", segmentName(list[n-1].end())))
+		for n := len(list); n > 0 && base != list[n-1].end(); n = len(list) {
+			lost := list[n-1].end()
+			if err := bad(segmentName(lost), 0, "segment missing"); err != nil {
+				return err
+			}
+			if base-lost > maxLost*l.o.SegmentSize || base < lost {
+				return &message.CorruptError{Path: l.segs.dir.Path(e.Name), Reason: "not the segment that follows"}
+			}
+			list = append(list, newSegment(lost, l.o.SegmentSize))
 		}
-		list = append(list, newSegment(base, e.Size))
+		list = append(list, newSegment(base, l.o.SegmentSize))
 	}
 	l.segs.list.Store(&list)
 	return nil
@@ -185,7 +204,10 @@ func (r *recoverer) readWatermark() error {
 	l := r.l
 	s, found, err := readSlots(l.state)
 	var bad *message.CorruptError
-	if errors.As(err, &bad) && (l.o.AcceptLog || len(l.segs.all()) == 0) {
+	if errors.As(err, &bad) && l.o.ReadOnly && len(l.segs.all()) > 0 {
+		l.recovery.Damage = append(l.recovery.Damage, bad)
+		s, found, err = slot{}, false, nil
+	} else if errors.As(err, &bad) && (l.o.AcceptLog || len(l.segs.all()) == 0) {
 		// The file was being made when the power went, or the log is to be
 		// believed rather than it. It is made anew.
 		l.recovery.Accepted = len(l.segs.all()) > 0

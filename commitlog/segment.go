@@ -215,11 +215,13 @@ func (ss *segments) acquire(s *segment) (*handle, error) {
 	if h := s.h.Load(); h != nil && h.retain() {
 		return h, nil
 	}
-	flag := fs.Flag(0)
+	var f fs.File
+	var err error
 	if ss.readOnly {
-		flag = fs.ReadOnly
+		f, err = openPadded(ss.dir, s.name, s.size)
+	} else {
+		f, err = ss.dir.Open(s.name, 0)
 	}
-	f, err := ss.dir.Open(s.name, flag)
 	if err != nil {
 		return nil, fmt.Errorf("commitlog: open segment: %w", err)
 	}

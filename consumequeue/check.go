@@ -1,9 +1,13 @@
 package consumequeue
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"io"
 	"strconv"
 
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/message"
 )
 
@@ -27,6 +31,39 @@ func (s *Queues) Check(ctx context.Context, verify func(q message.Queue, offset 
 		}
 	}
 	return nil
+}
+
+// CheckImage reports whether the saved image can be read. A missing one is
+// reported only when there was a save.
+func (s *Queues) CheckImage(report func(path string, off int64, reason string)) error {
+	if reason := s.SavedReason(); s.o.ReadOnly && reason != "" && reason != noImage {
+		report(s.state.Path(imageName), 0, reason)
+		return nil
+	}
+	f, err := s.state.Open(imageName, fs.ReadOnly)
+	if isNotExist(err) {
+		if _, ok := s.Saved(); ok && !s.o.ReadOnly {
+			report(s.state.Path(imageName), 0, noImage)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), int(min(size, imageBuffer)))
+	_, err = decodeImage(r, size, s.o.FileSize, func(savedRow) (func([]byte, int64), error) {
+		return func([]byte, int64) {}, nil
+	})
+	if errors.Is(err, errImage) {
+		report(s.state.Path(imageName), 0, err.Error())
+		return nil
+	}
+	return err
 }
 
 type checker struct {

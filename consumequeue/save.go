@@ -13,6 +13,7 @@ import (
 
 const (
 	imageName = "queues"
+	noImage   = "no saved image"
 	imageTemp = "queues.tmp"
 
 	// fewDirty is the number of queues up to which files are synced one by one.
@@ -220,7 +221,7 @@ func (s *Queues) syncEach(dirty []dirtyFiles) error {
 func (s *Queues) load() error {
 	f, err := s.state.Open(imageName, fs.ReadOnly)
 	if isNotExist(err) {
-		s.setSaved(message.Mark{}, false, "no saved image")
+		s.setSaved(message.Mark{}, false, noImage)
 		return nil
 	}
 	if err != nil {

@@ -39,6 +39,9 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 		return r, err
 	}
 	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]int64)}
+	if err := c.files(); err != nil {
+		return r, err
+	}
 	end := s.log.Visible()
 	if err := c.log(end); err != nil {
 		return r, err
@@ -47,6 +50,9 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 		return r, err
 	}
 	if err := c.index(); err != nil {
+		return r, err
+	}
+	if err := c.meta(); err != nil {
 		return r, err
 	}
 	c.progress()

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	iofs "io/fs"
 	"net/netip"
 	"strconv"
@@ -19,7 +20,8 @@ import (
 // Open by an older program refuses a newer number and says so.
 const formatVersion = 1
 
-// format is the text file ember/FORMAT: what the directory was made with.
+// format is the text file ember/FORMAT: what the directory was made with. Its
+// last line is a CRC-32 of the lines before.
 type format struct {
 	version       int
 	segmentSize   int64
@@ -76,6 +78,7 @@ func (f format) encode() []byte {
 	for _, l := range f.lines() {
 		fmt.Fprintf(&b, "%s %s\n", l.name, l.value)
 	}
+	fmt.Fprintf(&b, "crc %08x\n", crc32.ChecksumIEEE(b.Bytes()))
 	return b.Bytes()
 }
 
@@ -113,6 +116,10 @@ func decodeFormat(path string, b []byte) (format, error) {
 		return f, fmt.Errorf("store: %s has format version %d, this program knows %d: %w", path, version, formatVersion, ErrUnknownFormat)
 	}
 	f.version = version
+	const sumLine = len("crc 01234567\n")
+	if n := len(b) - sumLine; n < 0 || string(b[n:]) != fmt.Sprintf("crc %08x\n", crc32.ChecksumIEEE(b[:n])) {
+		return corrupt("checksum in the last line differs")
+	}
 	values := make(map[string]string)
 	for sc.Scan() {
 		k, v, ok := strings.Cut(sc.Text(), " ")

@@ -62,10 +62,10 @@ func open(dir string, readOnly bool, opts []Option) (*Store, error) {
 }
 
 func (s *Store) open(dir string) error {
-	if err := s.openFolders(dir, !s.cfg.readOnly); err != nil {
+	if err := s.openRoot(dir, !s.cfg.readOnly); err != nil {
 		return err
 	}
-	if err := s.claim(); err != nil {
+	if err := s.claim(dir); err != nil {
 		return err
 	}
 	if err := s.openQueues(); err != nil {
@@ -91,21 +91,42 @@ func (s *Store) open(dir string) error {
 	return s.replay()
 }
 
-// claim takes the lock and tells what the directory is. A new one is laid out.
-func (s *Store) claim() (err error) {
+// claim takes the lock, tells what the directory is and opens its folders. A new
+// one is laid out.
+func (s *Store) claim(dir string) (err error) {
 	if !s.cfg.readOnly {
 		if s.lock, err = takeLock(s.root); err != nil {
 			return err
 		}
 	}
-	isNew, err := s.inspect()
+	f, found, err := readFormat(s.state)
 	if err != nil {
 		return err
 	}
-	if s.cfg.readOnly {
-		if isNew {
-			return fmt.Errorf("store: %s is empty: %w", s.root.Path("."), ErrNotFound)
+	if !found && s.cfg.readOnly {
+		return fmt.Errorf("store: %s holds no store: %w", s.root.Path("."), ErrNotFound)
+	}
+	if found {
+		if err := f.agree(s.cfg); err != nil {
+			return err
 		}
+	}
+	if err := s.openFolders(dir, !found); err != nil {
+		return err
+	}
+	if !found {
+		if err := s.vacant(); err != nil {
+			return err
+		}
+		s.format = newFormat(s.cfg)
+		s.recovery.New = true
+	} else {
+		s.format = f
+		if err := s.present(); err != nil {
+			return err
+		}
+	}
+	if s.cfg.readOnly {
 		s.live, err = heldElsewhere(s.root)
 		return err
 	}
@@ -113,8 +134,7 @@ func (s *Store) claim() (err error) {
 		return err
 	}
 	s.owner = newOwner(s.cfg.env.PID)
-	if isNew {
-		s.recovery.New = true
+	if s.recovery.New {
 		return s.makeFolders()
 	}
 	return nil
@@ -153,6 +173,7 @@ func (s *Store) openLog(g *gate) error {
 		return err
 	}
 	s.dispatch.grown, s.dispatch.entry, s.dispatch.foreign = s.grown, s.entryOf, s.foreign
+	s.dispatch.readOnly = s.cfg.readOnly
 	s.log, err = commitlog.Open(s.logFS, s.state, commitlog.Options{
 		SegmentSize: s.format.segmentSize,
 		MaxUnsynced: s.cfg.maxUnsynced,
@@ -177,7 +198,7 @@ func (s *Store) openLog(g *gate) error {
 		Logger:  s.cfg.logger,
 	})
 	if err != nil {
-		return err
+		return s.lostLog(err)
 	}
 	s.logReady.Store(s.log)
 	return writeForeign(s.state, foreign, s.log.Recovery().Foreign, s.cfg.readOnly)

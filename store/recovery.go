@@ -43,10 +43,7 @@ func (s *Store) replay() error {
 	s.checkpointed.Store(s.log.Visible())
 	low := from.lowest()
 	if low < s.log.Visible() {
-		_, err = s.log.Scan(low, s.log.Visible(), func(r *message.Record) error {
-			return s.replayRecord(r, from)
-		})
-		if err != nil && !s.cfg.readOnly {
+		if err := s.replayFrom(low, from); err != nil {
 			return err
 		}
 		s.checkpointed.Store(low)
@@ -92,6 +89,25 @@ func (s *Store) replayRecord(r *message.Record, from *marks) error {
 		return err
 	}
 	return s.timers.Freeze(message.Mark{Offset: r.Position() + int64(r.Size()), Fingerprint: r.Fingerprint()})()
+}
+
+// replayFrom applies the log from low on. Beside damage a reader goes on with what
+// lies behind it; a store that writes does not open.
+func (s *Store) replayFrom(low int64, from *marks) error {
+	for low < s.log.Visible() {
+		end, err := s.log.Scan(low, s.log.Visible(), func(r *message.Record) error {
+			return s.replayRecord(r, from)
+		})
+		if err == nil || !s.cfg.readOnly || !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		next, ok, err := s.log.Resume(end + 1)
+		if err != nil || !ok {
+			return err
+		}
+		low = next
+	}
+	return nil
 }
 
 func (s *Store) queueBounds(q message.Queue) (start, end int64, ok bool) {

@@ -67,6 +67,10 @@ type topics struct {
 	dropped func(name string) // told of every deletion, in log order; memory only
 }
 
+func topicOfKey(key []byte) (name string, ok bool) {
+	return strings.CutPrefix(string(key), topicPrefix)
+}
+
 func newTopics(db *kv.DB) *topics {
 	t := &topics{db: db}
 	t.mu.live = make(map[string]*topic)

@@ -30,16 +30,17 @@ type view interface {
 // The log calls live under its apply lock and one call at a time, and its AtMark
 // runs between two calls, so nothing here needs a lock of its own.
 type dispatcher struct {
-	topics  *topics
-	queues  *consumequeue.Queues
-	levels  schedule.Levels
-	views   []view // the others, which see every record that is alive
-	rec     message.Record
-	storeMS int64 // store time of the last record applied
-	entry   func(r *message.Record) consumequeue.Entry
-	foreign func(position int64) bool
-	grown   func(offset int64) // tells the background how far the views have come
-	records int                // applied since the last freeze
+	topics   *topics
+	queues   *consumequeue.Queues
+	levels   schedule.Levels
+	views    []view // the others, which see every record that is alive
+	rec      message.Record
+	storeMS  int64 // store time of the last record applied
+	entry    func(r *message.Record) consumequeue.Entry
+	foreign  func(position int64) bool
+	grown    func(offset int64) // tells the background how far the views have come
+	records  int                // applied since the last freeze
+	readOnly bool
 }
 
 // live applies what the log has just made visible, then wakes the readers.
@@ -90,7 +91,7 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	}
 	r.Home = q
 	if pos >= from.queues && r.Dispatchable() {
-		if err := q.replay(r, d.entry(r), d.foreign(pos)); err != nil {
+		if err := q.replay(r, d.entry(r), d.foreign(pos), d.readOnly); err != nil {
 			return err
 		}
 	}
@@ -113,11 +114,12 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 // one: a queue with a hole would deliver other messages than were acknowledged.
 // Below the start lies what retention was about to drop. An empty queue begins
 // where its first kept record says. Another program's records may repeat or jump.
-func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign bool) error {
+// A read-only store goes on behind damage: blanks take the places of what is lost.
+func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign, readOnly bool) error {
 	start, end := q.entries.Bounds()
 	offset := r.Offset()
 	switch {
-	case offset == end, start == end && offset > end:
+	case offset == end, offset > end && (start == end || readOnly && !foreign):
 		q.entries.Append(offset, e)
 	case foreign && (offset == 0 || offset > end):
 		q.entries.AppendAtEnd(e) // RocketMQ's rule

@@ -45,11 +45,11 @@ func (c *checker) state() error {
 	}
 	for _, e := range entries {
 		switch e.Name {
-		case formatName, syncedName, foreignName, "queues":
+		case formatName, syncedName, foreignName, "queues", "index":
 			if !e.Dir {
 				continue
 			}
-		case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", "queues.tmp":
+		case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", "queues.tmp", "index.tmp":
 			continue // what a crash leaves; the next write of that file removes it
 		case dirMeta, "aside":
 			if e.Dir {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/embermq/embermq/internal/fs"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
 
@@ -33,8 +34,10 @@ func (s *Store) checkpoint(ctx context.Context) (err error) {
 	if saves == nil {
 		return nil
 	}
-	if err := s.log.Sync(ctx); err != nil {
-		return err
+	if !(plant.Enabled && plant.Is(plant.StoreMarkAhead)) {
+		if err := s.log.Sync(ctx); err != nil {
+			return err
+		}
 	}
 	// A mark must not pass the deletion of a topic while meta still has the offsets
 	// that it dropped.

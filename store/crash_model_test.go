@@ -161,6 +161,12 @@ func (m *model) settle(s *store.Store, need int, l *law) error {
 	if err := m.matchGroups(s); err != nil {
 		return err
 	}
+	// What was lost of the queues' files is no damage once it is rebuilt.
+	for _, q := range s.Queues().All() {
+		if err := q.Ready(ctx); err != nil {
+			return err
+		}
+	}
 	rep, err := s.Check(ctx)
 	if err != nil {
 		return err

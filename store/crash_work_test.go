@@ -248,7 +248,11 @@ func (w *work) put(n int) error {
 		w.m.do(func() {
 			w.m.items = w.m.items[:first]
 			for i := range its {
-				w.made(its[i].q.Topic)
+				if _, _, err := w.s.Bounds(message.Queue{Topic: its[i].q.Topic}); err == nil {
+					w.made(its[i].q.Topic)
+				} else {
+					w.m.topics[its[i].q.Topic] = []*store.Topic{nil}
+				}
 			}
 		})
 		return nil

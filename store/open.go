@@ -9,6 +9,7 @@ import (
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
 )
@@ -135,6 +136,11 @@ func (s *Store) claim(dir string) (err error) {
 	}
 	s.owner = newOwner(s.cfg.env.PID)
 	if s.recovery.New {
+		if plant.Enabled && plant.Is(plant.StoreEarlyFormat) {
+			if err := errors.Join(s.makeFolders(), writeFormat(s.state, s.format)); err != nil {
+				return err
+			}
+		}
 		return s.makeFolders()
 	}
 	return nil
@@ -188,6 +194,10 @@ func (s *Store) openLog(g *gate) error {
 		Foreign:     foreign,
 		Verify:      verify,
 		Begin: func() error {
+			if plant.Enabled && plant.Is(plant.StoreNoAbort) {
+				g.decide(nil)
+				return nil
+			}
 			err := writeAbort(s.root, s.owner)
 			g.decide(err)
 			return err

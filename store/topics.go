@@ -13,6 +13,7 @@ import (
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
 
@@ -302,7 +303,8 @@ func (t *topics) update(ctx context.Context, to Topic) error {
 func (t *topics) save(ctx context.Context, row *topicRow) error {
 	var b kv.Batch
 	b.Set([]byte(topicPrefix+row.Name), row.encode())
-	if err := t.db.Apply(ctx, &b, true); err != nil {
+	sync := !(plant.Enabled && plant.Is(plant.StoreTopicUnsynced))
+	if err := t.db.Apply(ctx, &b, sync); err != nil {
 		return fmt.Errorf("store: save topic %s: %w", row.Name, mapMeta(err))
 	}
 	return nil
@@ -319,13 +321,6 @@ func (t *topics) list() []Topic {
 	}
 	slices.SortFunc(out, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
 	return out
-}
-
-// deleted lists the topics that were deleted and not created again.
-func (t *topics) deleted() []string {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return slices.Collect(maps.Keys(t.mu.dead))
 }
 
 // all calls f for every queue handle, system topics included.
@@ -422,7 +417,7 @@ func (t *topics) obey(r *message.Record) (name string, deleted bool) {
 	}
 	t.mu.dead[name] = &row
 	t.mu.dirty[name] = true
-	if t.dropped != nil {
+	if t.dropped != nil && !(plant.Enabled && plant.Is(plant.StoreKeepsOffsets)) {
 		t.dropped(name)
 	}
 	return name, true
@@ -502,6 +497,9 @@ func (t *topics) saveRow(ctx context.Context, name string) error {
 // saveStarts saves where the queues of living topics begin now, as far as that
 // has changed.
 func (t *topics) saveStarts(ctx context.Context) error {
+	if plant.Enabled && plant.Is(plant.StoreForgetsStarts) {
+		return nil
+	}
 	t.change.Lock()
 	defer t.change.Unlock()
 	var rows []*topicRow

@@ -5,6 +5,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/schedule"
 )
@@ -95,7 +96,7 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 			return err
 		}
 	}
-	if pos >= from.topics {
+	if pos >= from.topics && !(plant.Enabled && plant.Is(plant.StoreForgetsDeletion)) {
 		if name, ok := d.topics.obey(r); ok {
 			if err := d.queues.Delete(name); err != nil {
 				return err

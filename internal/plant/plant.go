@@ -65,6 +65,27 @@ const (
 	// names them is durable.
 	IndexRemovesEarly Bug = "index-removes-early"
 
+	// StoreNoAbort leaves the mark of an open directory out.
+	StoreNoAbort Bug = "store: abort not written"
+	// StoreMarkAhead saves views and their marks before the log is synced.
+	StoreMarkAhead Bug = "store: marks saved without syncing the log"
+	// StoreTopicUnsynced takes records of a topic whose row may still be lost.
+	StoreTopicUnsynced Bug = "store: topic not on disk before its first record"
+	// StoreForgetsDeletion leaves deletions out of a replay.
+	StoreForgetsDeletion Bug = "store: replay forgets deletions"
+	// StoreKeepsOffsets leaves the offsets of a topic that a replay deletes.
+	StoreKeepsOffsets Bug = "store: offsets of deleted topics kept"
+	// StoreForgetsStarts leaves to the log where queues begin.
+	StoreForgetsStarts Bug = "store: starts of queues not saved before the log is cut"
+	// StoreEarlyFormat says that a directory is a store before its parts are there.
+	StoreEarlyFormat Bug = "store: FORMAT written first"
+	// StoreTrustsMarks takes any saved mark, whatever the log holds there.
+	StoreTrustsMarks Bug = "store: marks not compared with the log"
+	// StoreReplaysLate starts one record late.
+	StoreReplaysLate Bug = "store: replay begins behind the first record"
+	// StoreNoClamp leaves offsets that lie behind their queue's end.
+	StoreNoClamp Bug = "store: offsets not clamped"
+
 	// TimerEarly fires a timer a millisecond before it is due.
 	TimerEarly Bug = "schedule: fired early"
 	// TimerUnmarked leaves out of a fired message which timer it ends.

@@ -109,6 +109,20 @@ func (d *Draft) collectMessage(m *Message) error {
 		size += len(PropShardingKey) + len(m.ShardingKey) + 2
 		d.add(PropShardingKey, m.ShardingKey, entryPlain)
 	}
+	if m.UniqueID != "" {
+		if strings.IndexByte(m.UniqueID, ' ') >= 0 {
+			return &InvalidError{Field: "UniqueID", Reason: "contains a space"}
+		}
+		size += len(PropUniqKey) + len(m.UniqueID) + 2
+		d.add(PropUniqKey, m.UniqueID, entryPlain)
+	}
+	if m.ReplyTo != nil {
+		n, err := d.addReplyTo(m.ReplyTo)
+		if err != nil {
+			return err
+		}
+		size += n
+	}
 	if m.IdempotencyKey != "" {
 		size += len(PropIdempotency) + len(m.IdempotencyKey) + 2
 		d.add(PropIdempotency, m.IdempotencyKey, entryPlain)
@@ -128,6 +142,23 @@ func (d *Draft) collectMessage(m *Message) error {
 		return &SizeError{What: "user properties", Size: int64(size), Limit: MaxUserProperties}
 	}
 	return nil
+}
+
+// addReplyTo adds the properties of a question and returns their size.
+func (d *Draft) addReplyTo(r *ReplyTo) (size int, err error) {
+	switch {
+	case r.Correlation == "":
+		return 0, &InvalidError{Field: "ReplyTo", Reason: "empty correlation id"}
+	case r.Client == "":
+		return 0, &InvalidError{Field: "ReplyTo", Reason: "empty client"}
+	case r.TTL < 0:
+		return 0, &InvalidError{Field: "ReplyTo", Reason: "negative TTL"}
+	}
+	ttl := strconv.FormatInt(r.TTL.Milliseconds(), 10)
+	d.add(PropCorrelation, r.Correlation, entryPlain)
+	d.add(PropReplyTo, r.Client, entryPlain)
+	d.add(PropTTL, ttl, entryPlain)
+	return len(PropCorrelation) + len(r.Correlation) + len(PropReplyTo) + len(r.Client) + len(PropTTL) + len(ttl) + 6, nil
 }
 
 // arrange adds the reserved properties to the others and sets d.order: all by
@@ -301,6 +332,10 @@ func (en *entry) field() string {
 		return "ShardingKey"
 	case PropIdempotency:
 		return "IdempotencyKey"
+	case PropUniqKey:
+		return "UniqueID"
+	case PropCorrelation, PropReplyTo, PropTTL:
+		return "ReplyTo"
 	}
 	return "Properties[" + en.name + "]"
 }

@@ -110,7 +110,7 @@ func (d *Draft) EncodeRecord(src *Record, q Queue, e *Envelope, drop ...string) 
 		d.add(name, value, entryPlain)
 	}
 	const kept = FlagCompressed | FlagMultiTags | FlagUnwrap | FlagInnerBatch | maskEncoding
-	f := frame{topic: q.Topic, queueID: q.ID, flag: src.Flag(), body: src.Body()}
+	f := frame{topic: q.Topic, queueID: q.ID, flag: src.Flag(), body: src.StoredBody()}
 	err := d.build(&f, &env, env.SysFlag&^kept|src.SysFlag()&kept)
 	d.clearProps()
 	return err

@@ -25,6 +25,10 @@ type Record struct {
 	b                []byte
 	body, topic, end int32 // where the body starts; where the topic starts and ends
 
+	// plain is the body as it was before it was compressed; nil if nobody has
+	// inflated it.
+	plain *[]byte
+
 	// Home is what the store resolved for the record's queue when it was put;
 	// nil in a replay. It is not part of the bytes.
 	Home any
@@ -182,8 +186,17 @@ func (r *Record) Attempt() int { return int(r.ReconsumeTimes()) + 1 }
 // PreparedOffset is, on a committed message, the position of its half.
 func (r *Record) PreparedOffset() int64 { return r.u64(int(r.body) - 12) }
 
-// Body returns the body as it is stored, compressed or not.
+// Body returns the body. One that was put compressed is as it is stored, and
+// Encoding tells how, until InflateBody has been called.
 func (r *Record) Body() []byte {
+	if r.plain != nil {
+		return *r.plain
+	}
+	return r.StoredBody()
+}
+
+// StoredBody returns the body as it is stored, compressed or not.
+func (r *Record) StoredBody() []byte {
 	if len(r.b) == 0 {
 		return nil
 	}
@@ -192,7 +205,27 @@ func (r *Record) Body() []byte {
 }
 
 // Encoding says how Body is compressed.
-func (r *Record) Encoding() Encoding { return encodingOf(r.SysFlag()) }
+func (r *Record) Encoding() Encoding {
+	if r.plain != nil {
+		return None
+	}
+	return encodingOf(r.SysFlag())
+}
+
+// InflateBody makes Body return the body as it was before it was compressed, and
+// Encoding None. The record's bytes, SysFlag among them, stay as they are stored.
+// The errors are Inflate's; the record is then as it was.
+func (r *Record) InflateBody(limit int) error {
+	if r.Encoding() == None {
+		return nil
+	}
+	b, err := r.Inflate(limit)
+	if err != nil {
+		return err
+	}
+	r.plain = &b
+	return nil
+}
 
 // Inflate returns the body as it was before it was compressed. A body that is
 // not compressed is returned as it is and aliases the record; otherwise the
@@ -318,7 +351,7 @@ func (r *Record) VerifyChecksum() error {
 // VerifyBody compares the body with its own checksum, which is all that a
 // foreign record has. An empty body has none. The error is DefectBodySum.
 func (r *Record) VerifyBody() error {
-	body := r.Body()
+	body := r.StoredBody()
 	if len(body) > 0 && crc32.ChecksumIEEE(body)&sumMask != r.u32(8) {
 		return DefectBodySum
 	}
@@ -373,12 +406,16 @@ func (r *Record) Dispatchable() bool {
 func (r *Record) Clone() Record {
 	c := *r
 	c.b = bytes.Clone(r.b)
+	if r.plain != nil {
+		b := bytes.Clone(*r.plain)
+		c.plain = &b
+	}
 	return c
 }
 
 // Message returns a copy of what the user sent, as far as the record has it:
-// without delay, durability and reserved properties, and with the body as it is
-// stored. It owns its memory. Putting it sends the message again.
+// without delay, durability and reserved properties, and with the body that Body
+// returns. It owns its memory. Putting it sends the message again.
 func (r *Record) Message() *Message {
 	if len(r.b) == 0 {
 		return &Message{}

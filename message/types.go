@@ -52,6 +52,11 @@ type Message struct {
 	Tag string
 	// ShardingKey chooses the queue for producers that keep order by key.
 	ShardingKey string
+	// UniqueID is the message's name, kept through retries, timers and dead
+	// letters: property UNIQ_KEY. Whoever sets it can ask for the message by it
+	// when the outcome of a put is unknown. If empty, the store names the
+	// messages that need a name.
+	UniqueID string
 	// IdempotencyKey lets the store recognise a message that is sent twice.
 	IdempotencyKey string
 	// QueueID is the queue that a Put on the store itself uses. A producer
@@ -77,6 +82,9 @@ type Message struct {
 	// Milliseconds are kept.
 	ExpireAt time.Time
 
+	// ReplyTo says that somebody waits for an answer; nil for nobody.
+	ReplyTo *ReplyTo
+
 	// Unindexed keeps the message out of the index: its keys and its id are
 	// stored and cannot be queried.
 	Unindexed bool
@@ -86,6 +94,14 @@ type Message struct {
 	Flag int32
 	// Encoding says how Body is already compressed.
 	Encoding Encoding
+}
+
+// ReplyTo is how an answer finds whoever asked: properties CORRELATION_ID,
+// REPLY_TO_CLIENT and TTL.
+type ReplyTo struct {
+	Correlation string        // names the question
+	Client      string        // names who asked
+	TTL         time.Duration // how long it waits, in whole milliseconds
 }
 
 // Receipt tells where a message went.

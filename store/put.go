@@ -191,7 +191,7 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.uniqueID && timer == "" { // a timer's handle is its unique id
+	if s.cfg.uniqueID && timer == "" && m.UniqueID == "" { // a timer's handle is its unique id
 		e.Reserved = append(e.Reserved, message.Property{Name: message.PropUniqKey, Value: s.ids.Next()})
 	}
 	en := p.group.Add()

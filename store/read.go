@@ -29,6 +29,10 @@ const (
 // passes what the filter left out, and an empty batch with Next beyond from
 // means that more may follow.
 //
+// A compressed body is inflated, to at most message.DefaultInflateLimit bytes; one
+// that cannot be, as its compression is not supported or its bytes are not what
+// they say, comes as it is stored, and Record.Encoding tells.
+//
 // n.Count defaults to 32 and n.Bytes to 4 MiB; the first record is returned
 // whatever its size. ctx bounds the wait for a queue that is being rebuilt; when
 // it has ended already the error is its own.
@@ -60,6 +64,9 @@ func (s *Store) Read(ctx context.Context, q message.Queue, from int64, n message
 			return false, nil
 		}
 		buf = buf[e.Size:]
+		if r.Encoding() != message.None {
+			_ = r.InflateBody(0) // one that cannot be inflated comes as it is stored
+		}
 		batch.Records = append(batch.Records, r)
 		return true, nil
 	})
@@ -76,8 +83,8 @@ func (s *Store) Read(ctx context.Context, q message.Queue, from int64, n message
 // scan next. An error of lend ends the scan, is returned as it is, and next is
 // the offset of that record. Otherwise it behaves like Read.
 //
-// Bodies are lent as they are stored: a compressed one stays compressed, see
-// Record.Inflate.
+// Bodies are lent as they are stored: unlike in Read, a compressed one stays
+// compressed, see Record.Inflate.
 func (s *Store) Scan(q message.Queue, from int64, n message.Limit, f message.Filter, lend func(*message.Record) error) (next int64, err error) {
 	l := s.log.NewLender(!s.cfg.uncheckedRead)
 	defer l.Release()

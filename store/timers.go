@@ -61,7 +61,11 @@ func (s *Store) route(p *putting, i int, m *message.Message) (to message.Queue, 
 	if m.DelayLevel == 0 && m.Delay == 0 && m.DeliverAt.IsZero() {
 		return to, "", nil
 	}
-	r, err := s.levels.Route(m, s.cfg.env.Clock.Now(), s.ids.Next, p.envelope.Reserved)
+	name := s.ids.Next
+	if m.UniqueID != "" {
+		name = func() string { return m.UniqueID }
+	}
+	r, err := s.levels.Route(m, s.cfg.env.Clock.Now(), name, p.envelope.Reserved)
 	if err != nil || r.Kind == schedule.Immediate {
 		return to, "", err
 	}

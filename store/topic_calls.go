@@ -47,14 +47,19 @@ func (s *Store) UpdateTopic(ctx context.Context, t Topic) error {
 // Topics lists the users' topics, sorted by name.
 func (s *Store) Topics() []Topic { return s.topics.list() }
 
-// QueueCount is the number of queues a producer may write to.
+// QueueCount is the number of queues a producer may write to. For a topic that a
+// put would create it is the number that the topic would get, so that a key
+// keeps the queue of its first message. Otherwise an unknown topic is ErrNotFound.
 func (s *Store) QueueCount(topic string) (int, error) {
 	if err := s.usable(); err != nil {
 		return 0, err
 	}
 	tp, ok := s.topics.get(topic)
 	if !ok {
-		return 0, fmt.Errorf("store: topic %q: %w", topic, ErrNotFound)
+		if s.cfg.noAutoCreate || s.cfg.readOnly || message.IsSystemTopic(topic) || s.topics.free(topic) != nil {
+			return 0, fmt.Errorf("store: topic %q: %w", topic, ErrNotFound)
+		}
+		return s.autoTopic(topic).WriteQueues, nil
 	}
 	return tp.row.Load().WriteQueues, nil
 }

@@ -52,7 +52,6 @@ type ourStore struct {
 	plan
 	model  *model
 	before *ourView           // what we say before Java has seen the directory
-	found  map[string][]int64 // "topic key" → positions, by our index
 	files  *derived           // our queue and index files
 	theirs *view              // what Java says
 	walk   oracle.Walk        // what Java's recovery says about every record
@@ -303,28 +302,37 @@ func (o *ourStore) compare(t *testing.T) {
 	for _, q := range o.theirs.queues {
 		key := fmt.Sprintf("%s/%d", q.Topic, q.Queue)
 		listed[key] = true
-		if _, ok := o.before.end[key]; !ok {
-			require.True(t, message.IsSystemTopic(q.Topic) || slices.Contains(o.model.Dead, q.Topic), "Java knows queue %s", key)
+		if message.IsSystemTopic(q.Topic) || o.wasDeleted(q.Topic) {
 			continue
 		}
 		require.Equal(t, o.before.end[key], q.End, "end of %s", key)
-		if !o.Features.has(deletedTopic) {
-			// A killed store may have records of a deleted topic that Java finds again.
+		// Java looks for the start in the first file only. When that has expired
+		// and is still there, it takes the file's own start until it deletes it.
+		atFile := o.before.start[key] > 0 && o.before.start[key]*consumequeue.EntrySize%o.QueueFile == 0
+		if !atFile {
 			require.Equal(t, o.before.start[key], q.Start, "start of %s", key)
 		}
 		theirs := o.theirs.records[key]
-		theirs = theirs[max(len(theirs)-len(o.before.records[key]), 0):]
-		require.Len(t, theirs, len(o.before.records[key]), key)
+		require.Equal(t, len(o.before.records[key]), len(theirs), key)
 		for i := range theirs {
 			equalRecord(t, &theirs[i], &o.before.records[key][i])
 			require.Equal(t, theirs[i].Raw, o.before.records[key][i].Bytes())
 		}
-		o.compareTimes(t, key)
+		if !atFile {
+			o.compareTimes(t, key)
+		}
 	}
 	for key, end := range o.before.end {
-		require.True(t, end == 0 || listed[key], "Java does not know %s", key)
+		require.True(t, end == 0 || listed[key] || o.wasDeleted(key), "Java does not know %s", key)
 	}
 	o.compareKeys(t)
+}
+
+// wasDeleted reports whether a topic, or the topic of a queue, was deleted. Java
+// knows nothing of that: what it makes of such a topic is not compared.
+func (o *ourStore) wasDeleted(name string) bool {
+	topic, _, _ := strings.Cut(name, "/")
+	return slices.Contains(o.model.Dead, topic)
 }
 
 // compareTimes: the offsets by time are equal except where our contract differs
@@ -365,6 +373,9 @@ func (o *ourStore) compareKeys(t *testing.T) {
 		}
 	}
 	for name, positions := range want {
+		if topic, _, _ := strings.Cut(name, " "); o.wasDeleted(topic) {
+			continue
+		}
 		if o.Features.has(killed) {
 			require.Subset(t, positions, o.key[name], name)
 			continue
@@ -395,9 +406,11 @@ func readDerived(t *testing.T, p plan) *derived {
 func (o *ourStore) compareRebuilt(t *testing.T) {
 	t.Helper()
 	for key, records := range o.before.records {
+		if o.wasDeleted(key) {
+			continue
+		}
 		theirs := o.copied.records[key]
-		theirs = theirs[max(len(theirs)-len(records), 0):]
-		require.Len(t, theirs, len(records), key)
+		require.Equal(t, len(records), len(theirs), key)
 		for i := range theirs {
 			require.Equal(t, theirs[i].Raw, records[i].Bytes())
 		}
@@ -409,6 +422,9 @@ func (o *ourStore) compareRebuilt(t *testing.T) {
 	p.Dir = o.copyDir()
 	theirs := readDerived(t, p)
 	for key := range o.before.end {
+		if o.wasDeleted(key) {
+			continue
+		}
 		for at := o.before.start[key]; at < o.before.end[key]; at++ {
 			ours := o.files.entries[key][at-o.files.first[key]]
 			require.Equal(t, theirs.entries[key][at-theirs.first[key]], ours, "%s entry %d", key, at)
@@ -417,7 +433,11 @@ func (o *ourStore) compareRebuilt(t *testing.T) {
 			require.Equal(t, o.before.end[key], ours, key)
 		}
 	}
-	if o.Features.has(headDeleted) {
+	if o.Features.has(headDeleted | deletedTopic) {
+		return
+	}
+	if len(theirs.headers) == 1 && len(theirs.index[0]) == 0 {
+		require.Empty(t, o.files.headers) // Java makes a file before there is a key
 		return
 	}
 	require.Equal(t, theirs.headers, o.files.headers)
@@ -435,7 +455,7 @@ func (o *ourStore) back(t *testing.T) {
 	if o.crc {
 		require.Empty(t, rec.Foreign, "records with checksums are as good as ours")
 	} else {
-		require.Equal(t, []commitlog.Range{{From: o.model.End, To: rec.End}}, rec.Foreign)
+		require.Equal(t, []commitlog.Range{{From: o.got[0].Position, To: rec.End}}, rec.Foreign)
 	}
 	v := readOurs(t, s)
 	for key, records := range o.before.records {
@@ -451,25 +471,30 @@ func (o *ourStore) back(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, string(o.added[i].Body), string(r.Body()))
 		require.Equal(t, r.Position()+int64(r.Size()) == rec.End, i == len(o.got)-1)
+		if o.wasDeleted(q.Topic) {
+			continue
+		}
 		inQueue := slices.IndexFunc(v.records[keyOf(q)], func(r message.Record) bool { return r.Position() == g.Position })
 		require.GreaterOrEqual(t, inQueue, 0)
-		if !o.Features.has(deletedTopic) {
-			// Java begins at 0 again in a queue that has been empty since its topic
-			// was deleted.
-			require.Equal(t, g.Offset, v.start[keyOf(q)]+int64(inQueue))
-		}
+		require.Equal(t, g.Offset, v.start[keyOf(q)]+int64(inQueue))
 		for k := range r.Keys() {
 			require.Contains(t, o.find(t, s, q.Topic, k), g.Position)
 		}
 	}
 	for name, want := range o.key {
-		topic, k, _ := strings.Cut(name, " ")
-		require.Subset(t, o.find(t, s, topic, k), want)
+		if topic, k, _ := strings.Cut(name, " "); !o.wasDeleted(topic) {
+			require.Subset(t, o.find(t, s, topic, k), want)
+		}
 	}
 	got, err := s.Put(t.Context(), &message.Message{Topic: "orders", Body: []byte("after Java"), Keys: []string{"after"}})
 	require.NoError(t, err)
 	require.Equal(t, v.end["orders/0"], got.Offset)
 	o.model.End = s.Stats().Log.Appended
+	if o.Features.has(deletedTopic) {
+		// Java begins at 0 again in a queue that is empty since its topic was
+		// deleted.
+		return
+	}
 	report, err := s.Check(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, report.Damages)
@@ -503,6 +528,9 @@ func (o *ourStore) visitAgain(ctx context.Context, j *oracle.JVM) error {
 		return fmt.Errorf("the log ends at %d for us, at %d for Java %s", o.model.End, w.End, w.Reason)
 	}
 	for i, g := range o.got {
+		if o.wasDeleted(o.added[i].Topic) {
+			continue
+		}
 		rs, _, err := s.Read(ctx, o.added[i].Topic, o.added[i].Queue, g.Offset, false)
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ type model struct {
 	Sent  []sent
 	Start int64
 	End   int64
-	Dead  []string // topics that were deleted and not made again
+	Dead  []string // topics that were deleted, and perhaps made again
 }
 
 // writer makes one store of ours.
@@ -163,7 +163,7 @@ func (w *writer) delete() error {
 		}
 	}
 	w.model.Sent = slices.DeleteFunc(w.model.Sent, func(s sent) bool { return s.Queue.Topic == back })
-	w.model.Dead = []string{"gone"}
+	w.model.Dead = []string{"gone", back}
 	return nil
 }
 
@@ -216,7 +216,7 @@ func (w *writer) tear() error {
 	if err := w.puts(3); err != nil {
 		return err
 	}
-	w.model.End = w.s.Stats().Log.Appended
+	w.model.Start, w.model.End = w.s.Stats().Log.Start, w.s.Stats().Log.Appended
 	return w.s.Close()
 }
 

@@ -38,6 +38,14 @@ func newPlan(number int, dir string, allowed features, salt uint64) plan {
 	if p.Features.has(tailCut) {
 		p.Features &^= killed // it is killed first and closed in the end
 	}
+	if p.Features.has(deletedTopic) && r.IntN(3) > 0 {
+		p.Features &^= deletedTopic // Java sees such topics in its own way: most stores do without
+	}
+	if p.Features.has(killed) {
+		// The tails of queues lie in a file of ours after a kill. Of what retention
+		// has taken from the log Java cannot build them again.
+		p.Features &^= headDeleted
+	}
 	if p.Features.has(staleCRC) {
 		p.Features &^= javaCRC // Java takes stale ones out when it writes its own
 	}

@@ -24,6 +24,9 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if testing.Short() {
+		*storesFlag = min(*storesFlag, 4)
+	}
 	if childMain() {
 		return
 	}

@@ -12,10 +12,11 @@ import (
 
 	"github.com/embermq/embermq/interop/rocketmq/oracle"
 	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/store"
 )
 
 // batch is how many stores one Java process has open at a time.
-const batch = 10
+const batch = 20
 
 const theirFeatures = emptyBodies | largeBodies | tags | keys | properties | unicode | compressed | batches | longTopics | ipv6Host |
 	uniqueIDs | manySegments | manyQueueFiles | reopened | killed | javaCRC | javaSync | staleCRC | multiDispatch
@@ -244,4 +245,19 @@ func readRaw(t *testing.T, p plan, v *view) {
 		}
 	}
 	require.Empty(t, want)
+}
+
+// TestForeignDirectory: a directory of Java's is refused as long as nothing
+// imports it, and left as it is.
+func TestForeignDirectory(t *testing.T) {
+	java(t)
+	p := newPlan(0, t.TempDir(), 0, 8)
+	writeTheirs(t, []plan{p})
+	before, _ := walkLog(t, p)
+	names := fileNames(t, p.Dir)
+	_, err := store.Open(p.Dir, p.options()...)
+	require.ErrorIs(t, err, store.ErrUnknownFormat)
+	after, _ := walkLog(t, p)
+	require.Equal(t, before, after)
+	require.Equal(t, names, fileNames(t, p.Dir))
 }

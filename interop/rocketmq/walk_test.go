@@ -28,8 +28,7 @@ func walkLog(t *testing.T, p plan) (records []message.Record, end int64) {
 		require.Len(t, b, int(p.Segment))
 		base, err := strconv.ParseInt(name, 10, 64)
 		require.NoError(t, err)
-		at := 0
-		for {
+		for at := 0; ; {
 			size, kind := message.Frame(b[at:])
 			if kind == message.FrameBlank {
 				end = base + p.Segment
@@ -45,7 +44,6 @@ func walkLog(t *testing.T, p plan) (records []message.Record, end int64) {
 			require.NoError(t, r.VerifyBody())
 			records = append(records, r)
 			at += size
-			end = base + int64(at)
 		}
 	}
 	return records, end

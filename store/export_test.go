@@ -76,3 +76,6 @@ func (s *Store) BoundsOf(q message.Queue) (start, end int64) {
 	start, end, _ = s.queueBounds(q)
 	return start, end
 }
+
+// Waiting reports whether somebody sleeps in Next.
+func (w *watch) Waiting() bool { return w.waiting.Load() }

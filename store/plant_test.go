@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/embermq/embermq/internal/plant"
+	"github.com/embermq/embermq/store"
 )
 
 // TestMutants plants one known mistake after the other and demands that the
@@ -46,4 +49,17 @@ func lastPart(err error) string {
 		}
 	}
 	return s
+}
+
+// TestMutantsOfRecovery shows what two tests of recovery would find: no crash
+// makes another program change the log.
+func TestMutantsOfRecovery(t *testing.T) {
+	defer plant.Set(plant.None)
+	plant.Set(plant.StoreNoClamp)
+	s := shortened(t, false).open(store.WithAcceptLog())
+	require.Zero(t, s.Stats().Recovery.Clamped, "TestRecoveryClamp demands 1")
+
+	plant.Set(plant.StoreTrustsMarks)
+	s = otherLog(t, true).open(store.WithAcceptLog())
+	require.Empty(t, s.Stats().Recovery.Rebuilt, "TestViewOtherMark demands a view")
 }

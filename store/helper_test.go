@@ -13,6 +13,7 @@ import (
 
 	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/internal/env"
+	"github.com/embermq/embermq/progress"
 	"github.com/embermq/embermq/store"
 )
 
@@ -41,4 +42,54 @@ func dirHash(t testing.TB, dir string) string {
 		return err
 	}))
 	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func groupNamed(name string) progress.Group { return progress.Group{Name: name} }
+
+// clearDir empties a folder.
+func clearDir(t testing.TB, dir string) {
+	t.Helper()
+	es, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range es {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+}
+
+// filesOf is every file below dir with its bytes, but for lock, which an opener
+// makes before it knows anything. Folders do not count.
+func filesOf(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || path == filepath.Join(dir, "lock") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files[path] = fmt.Sprintf("%d %x", len(b), sha256.Sum256(b))
+		return err
+	}))
+	return files
+}
+
+// quiet waits until nothing in the background writes any more: the runway and
+// the segment made ahead.
+func quiet(t testing.TB, s *store.Store) {
+	t.Helper()
+	dir := s.Root().Path(".")
+	for last, same := "", 0; same < 5; {
+		time.Sleep(20 * time.Millisecond)
+		if h := dirHash(t, dir); h == last {
+			same++
+		} else {
+			last, same = h, 0
+		}
+	}
 }

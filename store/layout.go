@@ -111,18 +111,22 @@ func (s *Store) vacant() error {
 	if err != nil {
 		return fmt.Errorf("store: list %s: %w", s.root.Path("."), err)
 	}
-	for _, e := range entries {
-		switch e.Name {
-		case dirState, dirLog, dirQueues, dirIndex, "lock", "lost+found", abortName:
-		default:
-			return fmt.Errorf("store: %s is neither empty nor a store (it holds %q): %w", s.root.Path("."), e.Name, ErrUnknownFormat)
-		}
-	}
 	_, err = s.state.Stat(syncedName)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return fmt.Errorf("store: look for %s: %w", s.state.Path(syncedName), err)
 	}
-	begun := err == nil
+	begun := err == nil // by us
+	for _, e := range entries {
+		switch e.Name {
+		case dirState, dirLog, dirQueues, dirIndex, "lock", "lost+found", abortName:
+			continue
+		case "checkpoint", "config":
+			if begun {
+				continue
+			}
+		}
+		return fmt.Errorf("store: %s is neither empty nor a store (it holds %q): %w", s.root.Path("."), e.Name, ErrUnknownFormat)
+	}
 	for _, f := range []fs.FS{s.logFS, s.queueFS, s.indexFS} {
 		entries, err := f.List(".")
 		if err != nil && !errors.Is(err, iofs.ErrNotExist) {

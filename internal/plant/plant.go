@@ -98,4 +98,15 @@ const (
 	TimerForgetsAhead Bug = "schedule: rows ahead of the mark forgotten"
 	// TimerCancelsFiring cancels a timer that an append is just delivering.
 	TimerCancelsFiring Bug = "schedule: cancelled while it is fired"
+
+	// HalfKeepsRow leaves the rows of ended halves on disk.
+	HalfKeepsRow Bug = "txn: rows of ended halves kept"
+	// HalfForgetsVerdict does not remember how a half has ended.
+	HalfForgetsVerdict Bug = "txn: verdict not remembered"
+	// HalfDecidedTwice appends a verdict while another one is being appended.
+	HalfDecidedTwice Bug = "txn: two verdicts at once"
+	// HalfCommitUnmarked writes the visible copy without its verdict.
+	HalfCommitUnmarked Bug = "txn: committed without a verdict"
+	// HalfRevived carries a half that was given up back among the pending ones.
+	HalfRevived Bug = "txn: given up, carried as pending"
 )

@@ -59,8 +59,8 @@ func (l *Log) checkFolder(report func(path string, off int64, reason string)) er
 	return nil
 }
 
-// checkSlots looks at both slots of the watermark. One of them may be torn after
-// a power cut; an open that writes mends it.
+// checkSlots looks at both slots of the watermark. Each lies in a sector of its
+// own, so that a power cut leaves them whole.
 func (l *Log) checkSlots(report func(path string, off int64, reason string)) error {
 	var b [2 * slotSize]byte
 	// Saves go on: under the lock none is half done.
@@ -81,8 +81,8 @@ func (l *Log) checkSlots(report func(path string, off int64, reason string)) err
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("commitlog: read watermark: %w", err)
 	}
-	if l.o.ReadOnly && !l.recovery.Clean {
-		return nil // torn, or being written by somebody else
+	if l.o.LiveWriter {
+		return nil // one may be half written right now
 	}
 	for off := 0; off < len(b); off += slotSize {
 		var s slot

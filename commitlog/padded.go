@@ -43,8 +43,12 @@ func (p padded) NextData(off int64) (start, end int64, err error) {
 	if p.File == nil {
 		return 0, 0, io.EOF
 	}
-	if n, err := p.File.Size(); err != nil || off >= n {
-		return 0, 0, errors.Join(io.EOF, err)
+	n, err := p.File.Size()
+	if err == nil && off >= n {
+		err = io.EOF
+	}
+	if err != nil {
+		return 0, 0, err
 	}
 	return p.File.NextData(off)
 }

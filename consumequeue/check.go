@@ -36,10 +36,6 @@ func (s *Queues) Check(ctx context.Context, verify func(q message.Queue, offset 
 // CheckImage reports whether the saved image can be read. A missing one is
 // reported only when there was a save.
 func (s *Queues) CheckImage(report func(path string, off int64, reason string)) error {
-	if reason := s.SavedReason(); s.o.ReadOnly && reason != "" && reason != noImage {
-		report(s.state.Path(imageName), 0, reason)
-		return nil
-	}
 	f, err := s.state.Open(imageName, fs.ReadOnly)
 	if isNotExist(err) {
 		if _, ok := s.Saved(); ok && !s.o.ReadOnly {

@@ -70,6 +70,11 @@ func (s *Store) replay() error {
 			return err
 		}
 	}
+	if r.Accepted {
+		if err := s.topics.saveStarts(s.ctx); err != nil {
+			return err
+		}
+	}
 	if err := s.rememberOwner(); err != nil {
 		return err
 	}

@@ -129,6 +129,8 @@ func usedPercent(u fs.Usage) int {
 // otherwise begin again at 0 in a rebuild, and give new messages the offsets of
 // old ones.
 func (s *Store) expire(before int64) error {
+	s.expiring.Lock()
+	defer s.expiring.Unlock()
 	if _, err := s.timers.Carry(s.ctx, before); err != nil {
 		return err
 	}

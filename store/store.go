@@ -44,6 +44,7 @@ type Store struct {
 	dirty        atomic.Bool  // records have arrived since the last freeze
 	many         atomic.Bool  // so many of them that they are worth a checkpoint
 	saving       sync.Mutex   // one checkpoint at a time
+	expiring     sync.Mutex   // starts of queues move; before topics.change
 	nudge        chan struct{}
 	work         work // the background goroutine's own
 

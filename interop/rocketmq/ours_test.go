@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -172,6 +173,10 @@ func readOurs(t *testing.T, s *store.Store) *ourView {
 // matchModel: before anything else, our own store holds what was put.
 func (o *ourStore) matchModel(t *testing.T) {
 	t.Helper()
+	// Retention is background work and may have gone on after the last look.
+	var err error
+	o.model.Start, err = strconv.ParseInt(fileNames(t, filepath.Join(o.Dir, "commitlog"))[0], 10, 64)
+	require.NoError(t, err)
 	want := make(map[string][]sent)
 	for _, s := range o.model.Sent {
 		if s.Position >= o.model.Start {
@@ -180,7 +185,7 @@ func (o *ourStore) matchModel(t *testing.T) {
 	}
 	for key, ws := range want {
 		have := o.before.records[key]
-		require.Len(t, have, len(ws), key)
+		require.Equal(t, len(ws), len(have), key)
 		for i, w := range ws {
 			r := &have[i]
 			require.Equal(t, w.Offset, r.Offset())
@@ -306,21 +311,14 @@ func (o *ourStore) compare(t *testing.T) {
 			continue
 		}
 		require.Equal(t, o.before.end[key], q.End, "end of %s", key)
-		// Java looks for the start in the first file only. When that has expired
-		// and is still there, it takes the file's own start until it deletes it.
-		atFile := o.before.start[key] > 0 && o.before.start[key]*consumequeue.EntrySize%o.QueueFile == 0
-		if !atFile {
-			require.Equal(t, o.before.start[key], q.Start, "start of %s", key)
-		}
+		require.Equal(t, o.before.start[key], q.Start, "start of %s", key)
 		theirs := o.theirs.records[key]
 		require.Equal(t, len(o.before.records[key]), len(theirs), key)
 		for i := range theirs {
 			equalRecord(t, &theirs[i], &o.before.records[key][i])
 			require.Equal(t, theirs[i].Raw, o.before.records[key][i].Bytes())
 		}
-		if !atFile {
-			o.compareTimes(t, key)
-		}
+		o.compareTimes(t, key)
 	}
 	for key, end := range o.before.end {
 		require.True(t, end == 0 || listed[key] || o.wasDeleted(key), "Java does not know %s", key)
@@ -440,8 +438,11 @@ func (o *ourStore) compareRebuilt(t *testing.T) {
 		require.Empty(t, o.files.headers) // Java makes a file before there is a key
 		return
 	}
-	require.Equal(t, theirs.headers, o.files.headers)
-	require.Equal(t, theirs.index, o.files.index)
+	// Java names an index file by the millisecond. Of two that are filled within
+	// one, as small ones may be in a rebuild, the second is lost.
+	n := min(len(theirs.headers), len(o.files.headers))
+	require.Equal(t, theirs.headers, o.files.headers[:n])
+	require.Equal(t, theirs.index, o.files.index[:n])
 }
 
 // back opens the directory again after Java, whether it has closed it or was

@@ -95,6 +95,11 @@ func (w *writer) write() error {
 		if err := w.expire(); err != nil {
 			return err
 		}
+		// Files of queues that have expired go with the next save, and a Close
+		// without a put behind retention saves nothing.
+		if err := w.puts(1); err != nil {
+			return err
+		}
 	}
 	if err := w.s.Sync(context.Background()); err != nil {
 		return err
@@ -167,20 +172,24 @@ func (w *writer) delete() error {
 	return nil
 }
 
-// expire puts until retention has deleted a segment.
+// expire puts until retention has segments to delete, and waits for it.
 func (w *writer) expire() error {
 	for range 200 {
 		if err := w.puts(5); err != nil {
 			return err
 		}
-		if w.s.Stats().Log.Segments > 5 {
-			w.clock.Advance(time.Minute)
-			for range 500 {
-				if w.s.Stats().Expired > 0 {
-					return nil
-				}
-				<-time.After(time.Millisecond) // the deletion is background work
+		if w.s.Stats().Log.Segments <= 5 {
+			continue
+		}
+		w.clock.Advance(time.Minute)
+		for range 2000 {
+			// The deletion is background work; it must not be under way when the
+			// store is closed.
+			l := w.s.Stats().Log
+			if l.Appended-l.Start <= 3*w.p.Segment {
+				return nil
 			}
+			<-time.After(time.Millisecond)
 		}
 	}
 	return fmt.Errorf("retention has deleted nothing: %+v", w.s.Stats())
@@ -202,6 +211,7 @@ func (w *writer) tear() error {
 		return err
 	}
 	w.clock.Set(time.UnixMilli(last.StoredAt)) // the killed process had a clock of its own
+	w.p.Features &^= headDeleted               // no retention beside the close that follows
 	room := w.p.Segment - end%w.p.Segment
 	torn := d.Bytes()[:min(int64(1+w.r.IntN(d.Size()-1)), room)]
 	if _, err := f.WriteAt(torn, end%w.p.Segment); err != nil {

@@ -79,3 +79,6 @@ func (s *Store) BoundsOf(q message.Queue) (start, end int64) {
 
 // Waiting reports whether somebody sleeps in Next.
 func (w *watch) Waiting() bool { return w.waiting.Load() }
+
+// WithReserve sets the room that only the store's own records may use; -1 is none.
+func WithReserve(n int64) Option { return func(c *config) { c.reserve = n } }

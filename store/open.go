@@ -188,6 +188,7 @@ func (s *Store) openLog(g *gate) error {
 		Manual:      s.cfg.env.Manual,
 		ReadOnly:    s.cfg.readOnly,
 		LiveWriter:  s.live,
+		DiskReserve: s.cfg.reserve,
 		AcceptLog:   s.cfg.acceptLog,
 		Owner:       s.owner.nonce,
 		Found:       s.previous.nonce,

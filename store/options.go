@@ -78,7 +78,8 @@ type config struct {
 	checkpoint    time.Duration
 	checkpointLog int64
 	readOnly      bool
-	noYield       bool // tests measure what yielding costs
+	reserve       int64 // see commitlog.Options.DiskReserve; tests change it
+	noYield       bool  // tests measure what yielding costs
 	errs          []error
 }
 

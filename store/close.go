@@ -26,6 +26,7 @@ func (s *Store) shutdown() error {
 	}
 	ctx := context.Background()
 	var errs []error
+	s.closeHalves()
 	errs = append(errs, s.timers.Close())
 	// Appends end first, so that what is saved afterwards is final.
 	errs = append(errs, s.log.Stop(ctx))

@@ -31,6 +31,15 @@ func (s *Store) Step(ctx context.Context) error {
 			break
 		}
 	}
+	for {
+		worked, err := s.halves.Step(ctx)
+		if err != nil {
+			return err
+		}
+		if !worked {
+			break
+		}
+	}
 	if _, err := s.progress.Step(ctx); err != nil {
 		return err
 	}

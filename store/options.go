@@ -73,6 +73,7 @@ type config struct {
 	noIndex       bool
 	levels        string
 	timerRate     int
+	halves        Transactions
 	noIDIndex     bool
 	durableSettle bool
 	checkpoint    time.Duration

@@ -169,10 +169,10 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	}
 	tp, known := s.topics.get(m.Topic)
 	if known {
-		if err := accepts(tp.row.Load().Topic, m); err != nil {
+		if err := accepts(tp.row.Load().Topic, m, p.half != nil); err != nil {
 			return err
 		}
-	} else if err := s.creatable(m); err != nil {
+	} else if err := s.creatable(m, p.half != nil); err != nil {
 		return err
 	}
 	switch {
@@ -191,7 +191,7 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.uniqueID && timer == "" && m.UniqueID == "" { // a timer's handle is its unique id
+	if s.cfg.uniqueID && timer == "" && m.UniqueID == "" && p.half == nil { // the handle of what waits is its unique id
 		e.Reserved = append(e.Reserved, message.Property{Name: message.PropUniqKey, Value: s.ids.Next()})
 	}
 	en := p.group.Add()
@@ -213,15 +213,15 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	return nil
 }
 
-// accepts says whether a topic takes a message.
-func accepts(t Topic, m *message.Message) error {
+// accepts says whether a topic takes a message, or a half.
+func accepts(t Topic, m *message.Message, half bool) error {
 	switch {
 	case t.Permission&PermWrite == 0:
 		return fmt.Errorf("store: put to topic %s: %w", t.Name, ErrPermission)
 	case m.QueueID < 0 || int(m.QueueID) >= t.WriteQueues:
 		return fmt.Errorf("store: topic %s has write queues 0..%d, not %d: %w", t.Name, t.WriteQueues-1, m.QueueID, ErrNotFound)
-	case t.Kind != KindAny && t.Kind != kindOf(m):
-		return fmt.Errorf("store: topic %s takes %v messages, this one is %v: %w", t.Name, t.Kind, kindOf(m), ErrKind)
+	case t.Kind != KindAny && t.Kind != kindOf(m, half):
+		return fmt.Errorf("store: topic %s takes %v messages, this one is %v: %w", t.Name, t.Kind, kindOf(m, half), ErrKind)
 	case message.IsSystemTopic(t.Name):
 		return ownTopic(t.Name)
 	}
@@ -232,8 +232,10 @@ func ownTopic(name string) error {
 	return &NameError{Kind: "topic", Name: name, Reason: "belongs to the store itself"}
 }
 
-func kindOf(m *message.Message) Kind {
+func kindOf(m *message.Message, half bool) Kind {
 	switch {
+	case half:
+		return KindTransactional
 	case m.DelayLevel != 0 || m.Delay != 0 || !m.DeliverAt.IsZero():
 		return KindDelayed
 	case m.ShardingKey != "":
@@ -243,14 +245,14 @@ func kindOf(m *message.Message) Kind {
 }
 
 // creatable says whether the unknown topic of a message may be made for it.
-func (s *Store) creatable(m *message.Message) error {
+func (s *Store) creatable(m *message.Message, half bool) error {
 	if err := s.topics.free(m.Topic); err != nil {
 		return err
 	}
 	if s.cfg.noAutoCreate {
 		return fmt.Errorf("store: topic %s: %w", m.Topic, ErrNotFound)
 	}
-	return accepts(s.autoTopic(m.Topic), m)
+	return accepts(s.autoTopic(m.Topic), m, half)
 }
 
 func (s *Store) autoTopic(name string) Topic {
@@ -282,7 +284,7 @@ func (s *Store) makeTopics(ctx context.Context, p *putting, ms []*message.Messag
 				return err
 			}
 		}
-		if err := accepts(tp.row.Load().Topic, m); err != nil {
+		if err := accepts(tp.row.Load().Topic, m, p.half != nil); err != nil {
 			return err
 		}
 		q, _ := tp.queue(m.QueueID)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/txn"
 )
 
 // maxGroup is how many messages one atomic group holds: its size is four hex
@@ -22,14 +23,15 @@ type putting struct {
 	group    commitlog.Group
 	envelope message.Envelope
 	reserved [8]message.Property
-	waits    []waiting        // the entries that wait for their time
+	waits    []waiting        // the entries that wait
 	pending  *message.Pending // of a PutAsync
+	half     *txn.Copy        // the message is held back
 	s        *Store
 
 	newTopics bool // some entry's topic has to be made first
 }
 
-// waiting is a message that is delivered later: where, and its handle.
+// waiting is a message that is delivered later, or perhaps: where, and its handle.
 type waiting struct {
 	entry int
 	queue message.Queue
@@ -60,7 +62,7 @@ func (s *Store) putPutting(p *putting) {
 		p.group.Entries = nil
 	}
 	clear(p.waits)
-	p.envelope.Reserved, p.pending, p.waits, p.newTopics = nil, nil, p.waits[:0], false
+	p.envelope.Reserved, p.pending, p.half, p.waits, p.newTopics = nil, nil, nil, p.waits[:0], false
 	s.puttings.Put(p)
 }
 

@@ -83,7 +83,11 @@ func (s *Store) replay() error {
 			return err
 		}
 	}
-	return s.timers.Start(s.ctx)
+	if err := s.timers.Start(s.ctx); err != nil {
+		return err
+	}
+	s.halves.Start()
+	return nil
 }
 
 // replayRecord applies a record that is read back. Timers save now and then on
@@ -202,6 +206,9 @@ func (s *Store) abandon() error {
 	}
 	if s.timers != nil {
 		errs = append(errs, s.timers.Close())
+	}
+	if s.halves != nil {
+		s.closeHalves()
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

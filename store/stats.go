@@ -6,6 +6,7 @@ import (
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/index"
+	"github.com/embermq/embermq/txn"
 )
 
 type counters struct {
@@ -23,6 +24,7 @@ type Stats struct {
 	Log      commitlog.Stats
 	Queues   consumequeue.Stats
 	Index    index.Stats
+	Halves   txn.Stats // zero in a read-only store
 
 	Topics        int
 	Puts          int64 // records put by this process, the store's own included
@@ -55,6 +57,9 @@ func (s *Store) Stats() Stats {
 	}
 	if s.index != nil {
 		st.Index = s.index.Stats()
+	}
+	if s.halves != nil {
+		st.Halves = s.halves.Stats()
 	}
 	if s.progress != nil {
 		st.StaleGroups = s.progress.Stale()

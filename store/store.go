@@ -13,6 +13,7 @@ import (
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
 	"github.com/embermq/embermq/schedule"
+	"github.com/embermq/embermq/txn"
 )
 
 // Store is an open directory. All methods may be called concurrently.
@@ -33,6 +34,7 @@ type Store struct {
 	progress *progress.Progress
 	index    *index.Index // nil without
 	timers   *schedule.Schedule
+	halves   *txn.Coordinator
 	levels   schedule.Levels
 	dispatch dispatcher
 	puttings sync.Pool // *putting

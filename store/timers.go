@@ -54,10 +54,15 @@ func (s *Store) openTimers() (err error) {
 	return nil
 }
 
-// route says where message i goes: into its own queue, or where it waits for its
-// time, and then with a handle if it can be cancelled.
+// route says where message i goes: into its own queue, or where it waits for a
+// verdict or for its time, and then with a handle if it can be cancelled.
 func (s *Store) route(p *putting, i int, m *message.Message) (to message.Queue, timer message.TimerID, err error) {
 	to = message.Queue{Topic: m.Topic, ID: m.QueueID}
+	if p.half != nil {
+		p.envelope.Reserved = append(p.envelope.Reserved, p.half.Envelope.Reserved...)
+		p.waits = append(p.waits, waiting{entry: i, queue: to, in: p.half.Queue})
+		return p.half.Queue, "", nil
+	}
 	if m.DelayLevel == 0 && m.Delay == 0 && m.DeliverAt.IsZero() {
 		return to, "", nil
 	}

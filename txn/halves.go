@@ -23,6 +23,9 @@ func (c *Coordinator) Halves() *Halves { return &Halves{c} }
 // whose checkers or resource are asked when no verdict comes. The receipt has the
 // queue that the message is for, and -1 as offset.
 //
+// The half's id is m.UniqueID, or a new one. An id that another half has or had,
+// as far as that is remembered, is message.ErrExists.
+//
 // The error is an *InvalidError for a message with a delay and *NameError for a
 // group that cannot be one; otherwise it is what a put of the message would
 // return. When ctx ends first the half may be stored all the same: it is then
@@ -42,10 +45,15 @@ func (t *Halves) Prepare(ctx context.Context, m *message.Message, group string, 
 	if err := message.CheckGroup(group); err != nil {
 		return none, "", err
 	}
-	if err := t.c.usable(); err != nil {
+	id := m.UniqueID
+	if id == "" {
+		id = t.c.o.NewID()
+	}
+	done, err := t.c.reserve(id, m.UniqueID != "")
+	if err != nil {
 		return none, "", err
 	}
-	id := t.c.o.NewID()
+	defer done()
 	var copies [1]Copy
 	var reserved [8]message.Property
 	copies[0] = newHalf(m, group, id, o.Immunity, reserved[:0])
@@ -60,13 +68,26 @@ func (t *Halves) Prepare(ctx context.Context, m *message.Message, group string, 
 
 const maxImmunity = 366 * 24 * time.Hour
 
-func (c *Coordinator) usable() error {
+// reserve keeps an id that a user chose from being used twice at once.
+func (c *Coordinator) reserve(id string, chosen bool) (done func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
-		return fmt.Errorf("txn: %w", message.ErrClosed)
+		return nil, fmt.Errorf("txn: %w", message.ErrClosed)
 	}
-	return nil
+	if !chosen {
+		return func() {}, nil
+	}
+	i, _ := identOf(id)
+	if c.mu.ids[i] != nil || c.mu.outcomes.get(i) != message.Undecided || c.mu.reserved[i] {
+		return nil, fmt.Errorf("txn: half %q: %w", id, message.ErrExists)
+	}
+	c.mu.reserved[i] = true
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.mu.reserved, i)
+	}, nil
 }
 
 // Commit puts a half's message into its queue, unless there is a verdict: the

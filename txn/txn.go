@@ -34,7 +34,9 @@ type Coordinator struct {
 		at     map[int64]*half // by position
 		ids    map[ident]*half
 		groups map[string]*group
-		names  map[string]string // of real topics, each once
+		// reserved are ids of halves that are being prepared.
+		reserved map[ident]bool
+		names    map[string]string // of real topics, each once
 
 		// floors are where topics were deleted: halves for them below are dead.
 		floors map[string]int64
@@ -75,7 +77,7 @@ func (c *Coordinator) clearLocked() {
 	m := &c.mu
 	m.at, m.ids = make(map[int64]*half), make(map[ident]*half)
 	if m.groups == nil {
-		m.groups = make(map[string]*group)
+		m.groups, m.reserved = make(map[string]*group), make(map[ident]bool)
 	}
 	for _, g := range m.groups {
 		g.due, g.halves = newTree(), 0

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/index"
@@ -38,7 +39,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	if err := s.usable(); err != nil {
 		return r, err
 	}
-	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]int64)}
+	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]*int64)}
 	if err := c.files(); err != nil {
 		return r, err
 	}
@@ -63,7 +64,7 @@ type checker struct {
 	s      *Store
 	ctx    context.Context
 	report *Report
-	seen   map[message.Queue]int64 // next queue offset by the log
+	seen   map[message.Queue]*int64 // next queue offset by the log
 }
 
 func (c *checker) damage(path string, offset int64, format string, args ...any) {
@@ -88,13 +89,17 @@ func (c *checker) log(end int64) error {
 			return
 		}
 		name := r.Queue()
-		next, ok := c.seen[name]
-		if !ok {
-			name.Topic = string([]byte(name.Topic))
-		} else if r.Offset() != next && !c.s.foreign(r.Position()) {
-			c.damage(c.s.log.Path(r.Position()), c.s.log.InFile(r.Position()), "record of %s has queue offset %d, the next one is %d", name, r.Offset(), next)
+		next := c.seen[name]
+		if next == nil {
+			// The record is lent. An entry that is there is never assigned again: that
+			// would put the lent text into the map's key.
+			name.Topic = strings.Clone(name.Topic)
+			next = new(int64)
+			c.seen[name] = next
+		} else if r.Offset() != *next && !c.s.foreign(r.Position()) {
+			c.damage(c.s.log.Path(r.Position()), c.s.log.InFile(r.Position()), "record of %s has queue offset %d, the next one is %d", name, r.Offset(), *next)
 		}
-		c.seen[name] = r.Offset() + 1
+		*next = r.Offset() + 1
 	}, func(err error) { c.add(err) })
 }
 
@@ -145,8 +150,8 @@ func (c *checker) queues(end int64) error {
 		if from := q.topic.row.Load().start(q.name.ID); noted && start > from {
 			c.damage(c.s.logFS.Path("."), 0, "records %d..%d of %s are gone, and retention did not drop them", from, start-1, q.name)
 		}
-		if want, ok := c.seen[q.name]; ok && have < want {
-			c.damage(c.s.queueFS.Path(q.name.String()), 0, "queue %s ends at %d, the log at %d", q.name, have, want)
+		if want := c.seen[q.name]; want != nil && have < *want {
+			c.damage(c.s.queueFS.Path(q.name.String()), 0, "queue %s ends at %d, the log at %d", q.name, have, *want)
 		}
 	})
 	return c.ctx.Err()

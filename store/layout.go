@@ -59,7 +59,11 @@ func (s *Store) openFolders(dir string, isNew bool) error {
 		if !filepath.IsAbs(f.at) {
 			f.at = filepath.Join(dir, f.at)
 		}
-		other, err := s.cfg.env.Open(f.at, !s.cfg.readOnly && (isNew || !f.primary))
+		other, err := s.cfg.env.Open(f.at, !s.cfg.readOnly && isNew)
+		if errors.Is(err, iofs.ErrNotExist) && !isNew && !f.primary && !s.cfg.readOnly {
+			s.queuesGone = s.queuesGone || f.name == dirQueues
+			other, err = s.cfg.env.Open(f.at, true)
+		}
 		if errors.Is(err, iofs.ErrNotExist) && !isNew {
 			return &MissingError{Folder: f.name, Path: f.at}
 		}

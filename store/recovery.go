@@ -146,6 +146,7 @@ func (s *Store) fitMarks() (*marks, error) {
 	m := &marks{}
 	fit := func(v view) (message.Mark, error) {
 		mark, ok := v.Saved()
+		ok = ok && !(v.Name() == dirQueues && s.queuesGone)
 		if ok {
 			ok, err := s.markFits(mark)
 			if err != nil {

@@ -21,10 +21,11 @@ type Store struct {
 	cfg    *config
 	format format
 	folders
-	lock     io.Closer
-	owner    owner
-	previous owner // whose abort file was there
-	live     bool  // read-only, beside a process that writes
+	lock       io.Closer
+	owner      owner
+	previous   owner // whose abort file was there
+	live       bool  // read-only, beside a process that writes
+	queuesGone bool  // their folder was not there
 
 	log      *commitlog.Log
 	logReady atomic.Pointer[commitlog.Log] // log, for goroutines that start before it is open

@@ -50,6 +50,23 @@ install_staticcheck() {
 	[ -x "$BIN/staticcheck" ] || GOBIN="$BIN" GOFLAGS= go install "honnef.co/go/tools/cmd/staticcheck@$STATICCHECK"
 }
 
+# install_tools brings what some tests need beside Go: Java and Maven for the
+# comparison with Apache RocketMQ, and what makes real power cuts. Without root
+# those tests say that they are skipped, or fail where CI is set.
+install_tools() {
+	local missing=()
+	command -v java >/dev/null || missing+=(openjdk-17-jdk-headless)
+	command -v mvn >/dev/null || missing+=(maven)
+	command -v xfs_io >/dev/null || missing+=(xfsprogs)
+	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+	[ ${#missing[@]} -gt 0 ] || return 0
+	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+		echo "not installed: ${missing[*]}"
+		return 0
+	fi
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
 check_static() { "$BIN/staticcheck" ./...; }
 
 # tests_like PATTERN [FLAGS] prints "package test" for every test, fuzz target

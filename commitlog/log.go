@@ -115,6 +115,11 @@ func (l *Log) AtMark(f func(m message.Mark)) {
 	f(l.applied)
 }
 
+// NotBefore lets no record have an earlier store time than ms: that of the last
+// record, which Open does not read after a clean end. It comes before the first
+// append.
+func (l *Log) NotBefore(ms int64) { l.lastStored = max(l.lastStored, ms) }
+
 // Recovery tells what Open found and did.
 func (l *Log) Recovery() Recovery { return l.recovery }
 

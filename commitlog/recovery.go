@@ -360,10 +360,15 @@ func (r *recoverer) scanFrom(c *cursor, at int64) error {
 	s.defect = ""
 loop:
 	for s.end = at; at < filesEnd; s.end = at {
-		foreign := s.foreignFrom >= 0 || inRanges(l.o.Foreign, at)
+		// Behind a clean end nothing of ours can lie, with a checksum or without.
+		behindClean := r.found && r.slot.clean && !l.recovery.Accepted
+		foreign := s.foreignFrom >= 0 || behindClean || inRanges(l.o.Foreign, at)
 		it, err := c.look(at, &rec, foreign)
 		if err != nil {
 			return err
+		}
+		if behindClean && s.foreignFrom < 0 && it.kind == message.FrameMessage {
+			s.foreignFrom = at
 		}
 		if it.kind == message.FrameBad && r.stranger && !foreign && (it.defect == message.DefectNoSum || it.defect == message.DefectSum) {
 			// Whole but without our checksum: from here on another program wrote.

@@ -31,20 +31,28 @@ func (q *Queue) expire(minPosition int64) error {
 	return err
 }
 
-func (q *Queue) moveStart(minPosition int64) error {
+// FirstAt is the start that Expire would give the queue: the offset of the first
+// entry at or behind minPosition, or the end. The error of a damaged queue
+// matches ErrDamaged.
+func (q *Queue) FirstAt(minPosition int64) (int64, error) {
 	start, end := q.Bounds()
 	if start == end {
-		return nil
+		return start, nil
 	}
 	// Most queues of a call keep their start: look at it first.
 	if e, err := q.at(start); err != nil || !e.Blank() && e.Position >= minPosition {
-		return err
+		return start, err
 	}
 	to, err := q.search(start, end, func(e Entry) (bool, error) { return e.Position >= minPosition, nil })
 	if err != nil {
-		return err
+		return start, err
 	}
-	if to, err = q.skipBlank(to, end); err != nil {
+	return q.skipBlank(to, end)
+}
+
+func (q *Queue) moveStart(minPosition int64) error {
+	to, err := q.FirstAt(minPosition)
+	if err != nil {
 		return err
 	}
 	q.mu.Lock()

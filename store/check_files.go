@@ -29,7 +29,7 @@ func (c *checker) root() error {
 	}
 	for _, e := range entries {
 		switch e.Name {
-		case dirState, dirLog, dirQueues, dirIndex, "config", "checkpoint", "lock", abortName, "lost+found",
+		case dirState, dirLog, dirQueues, dirIndex, "config", "checkpoint", "lock", abortName, abortName + ".bak", "lost+found",
 			"timerwheel", "timerlog": // RocketMQ's own
 		default:
 			c.damage(c.s.root.Path(e.Name), 0, "stray name in the store's directory")

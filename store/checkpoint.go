@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	iofs "io/fs"
+	"time"
 
 	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/plant"
@@ -72,9 +75,10 @@ func (s *Store) checkpoint(ctx context.Context) (err error) {
 func (s *Store) freeze() (mark message.Mark, saves []func() error) {
 	s.log.AtMark(func(m message.Mark) {
 		mark = m
-		if m.Offset == s.checkpointed.Load() {
+		if m.Offset == s.checkpointed.Load() && !s.expiredFiles.Swap(false) {
 			return
 		}
+		s.expiredFiles.Store(false)
 		d := &s.dispatch
 		s.storeMS.Store(d.storeMS)
 		d.records = 0
@@ -107,6 +111,25 @@ func (s *Store) grown(offset int64) {
 	case s.nudge <- struct{}{}:
 	default:
 	}
+}
+
+// lastTimestamp is the store time of the last record at the last checkpoint, as
+// RocketMQ's file has it.
+func (s *Store) lastTimestamp() (int64, error) {
+	f, err := s.root.Open("checkpoint", fs.ReadOnly)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("store: read RocketMQ's checkpoint: %w", err)
+	}
+	var b [8]byte
+	_, err = f.ReadAt(b[:], 0)
+	if err = errors.Join(err, f.Close()); err != nil && !errors.Is(err, io.EOF) {
+		return 0, fmt.Errorf("store: read RocketMQ's checkpoint: %w", err)
+	}
+	// It is no more than a hint, and a wild one must not stop the clock.
+	return min(int64(binary.BigEndian.Uint64(b[:])), s.cfg.env.Clock.Now().Add(24*time.Hour).UnixMilli()), nil
 }
 
 // writeTimestamps keeps RocketMQ's own checkpoint file such that its recovery

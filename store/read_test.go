@@ -261,6 +261,7 @@ func TestFollow(t *testing.T) {
 	q := message.Queue{Topic: "t"}
 	put(t, s, &message.Message{Topic: "t", Tag: "a"})
 	c, cancel := context.WithCancel(ctx)
+	defer cancel()
 	n := int64(0)
 	for r, err := range s.Follow(c, q, 0, tags(t, "a")) {
 		if err != nil {

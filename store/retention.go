@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -125,7 +126,7 @@ func usedPercent(u fs.Usage) int {
 // carried forward first, durably. Then comes a checkpoint, unless there was one
 // behind the segments: no saved mark may lie below the log's start. On a full disk
 // it may be impossible, and only what it does not need goes. Then the queues'
-// starts move and are saved in meta: a queue whose records are all gone would
+// new starts are saved in meta, and only then they move and the log is cut: a queue whose records are all gone would
 // otherwise begin again at 0 in a rebuild, and give new messages the offsets of
 // old ones.
 func (s *Store) expire(before int64) error {
@@ -145,12 +146,18 @@ func (s *Store) expire(before int64) error {
 			s.cfg.logger.Warn("retention without a checkpoint", "error", err)
 		}
 	}
+	// RocketMQ cannot rebuild entries whose records are gone: they must be in files.
+	if err := s.queues.Flush(); err != nil && !errors.Is(err, ErrDiskFull) && !fs.IsFull(err) {
+		return err
+	}
+	if err := s.topics.saveStarts(s.ctx, before); err != nil {
+		return err
+	}
 	if err := s.queues.Expire(before); err != nil {
 		return err
 	}
-	if err := s.topics.saveStarts(s.ctx); err != nil {
-		return err
-	}
+	s.expiredFiles.Store(true)
+	s.dirty.Store(true)
 	removed, err := s.log.Expire(before)
 	if len(removed) > 0 {
 		s.stats.expired.Add(int64(len(removed)))

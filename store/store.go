@@ -46,6 +46,7 @@ type Store struct {
 	storeMS      atomic.Int64 // store time of the last record that was frozen
 	dirty        atomic.Bool  // records have arrived since the last freeze
 	many         atomic.Bool  // so many of them that they are worth a checkpoint
+	expiredFiles atomic.Bool  // queue files wait for the next checkpoint to go
 	saving       sync.Mutex   // one checkpoint at a time
 	expiring     sync.Mutex   // starts of queues move; before topics.change
 	nudge        chan struct{}

@@ -494,9 +494,12 @@ func (t *topics) saveRow(ctx context.Context, name string) error {
 	return nil
 }
 
-// saveStarts saves where the queues of living topics begin now, as far as that
-// has changed.
-func (t *topics) saveStarts(ctx context.Context) error {
+// saveStarts saves where the queues of living topics begin once the log begins at
+// position before, as far as that has changed.
+//
+// Invariant: no queue on disk begins behind what its topic's row says, unless
+// records were lost.
+func (t *topics) saveStarts(ctx context.Context, before int64) error {
 	if plant.Enabled && plant.Is(plant.StoreForgetsStarts) {
 		return nil
 	}
@@ -504,18 +507,22 @@ func (t *topics) saveStarts(ctx context.Context) error {
 	defer t.change.Unlock()
 	var rows []*topicRow
 	t.mu.RLock()
-	for _, tp := range t.mu.live {
+	live := slices.Collect(maps.Values(t.mu.live))
+	t.mu.RUnlock()
+	for _, tp := range live {
 		row := *tp.row.Load()
 		row.starts = nil
 		for _, q := range *tp.queues.Load() {
-			start, _ := q.entries.Bounds()
+			start, err := q.startAt(ctx, before)
+			if err != nil {
+				return err
+			}
 			row.starts = append(row.starts, start)
 		}
 		if !slices.Equal(row.starts, tp.row.Load().starts) {
 			rows = append(rows, &row)
 		}
 	}
-	t.mu.RUnlock()
 	if len(rows) == 0 {
 		return nil
 	}
@@ -534,6 +541,23 @@ func (t *topics) saveStarts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// startAt is where a queue begins once the log begins at position before. A
+// damaged queue is rebuilt first.
+func (q *queue) startAt(ctx context.Context, before int64) (int64, error) {
+	for {
+		start, err := q.entries.FirstAt(before)
+		switch {
+		case errors.Is(err, ErrNotFound): // deleted meanwhile
+			return start, nil
+		case !errors.Is(err, consumequeue.ErrDamaged):
+			return start, err
+		}
+		if err := q.entries.Ready(ctx); err != nil {
+			return start, err
+		}
+	}
 }
 
 func (t *topics) rowsLocked(names []string) *kv.Batch {

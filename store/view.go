@@ -122,9 +122,11 @@ func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign, readOnl
 	switch {
 	case offset == end, offset > end && (start == end || readOnly && !foreign):
 		q.entries.Append(offset, e)
-	case foreign && (offset == 0 || offset > end):
-		q.entries.AppendAtEnd(e) // RocketMQ's rule
-	case foreign, offset < start:
+	case foreign:
+		// RocketMQ's rule for jumps, and for repeats better than its own, which is
+		// to drop them: it counts from 0 in a queue that continues a deleted one.
+		q.entries.AppendAtEnd(e)
+	case offset < start:
 	default:
 		return &message.CorruptError{Offset: r.Position(), Reason: fmt.Sprintf("record of %s has queue offset %d, the next one is %d", q.name, offset, end)}
 	}

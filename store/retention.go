@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -146,18 +145,12 @@ func (s *Store) expire(before int64) error {
 			s.cfg.logger.Warn("retention without a checkpoint", "error", err)
 		}
 	}
-	// RocketMQ cannot rebuild entries whose records are gone: they must be in files.
-	if err := s.queues.Flush(); err != nil && !errors.Is(err, ErrDiskFull) && !fs.IsFull(err) {
-		return err
-	}
 	if err := s.topics.saveStarts(s.ctx, before); err != nil {
 		return err
 	}
 	if err := s.queues.Expire(before); err != nil {
 		return err
 	}
-	s.expiredFiles.Store(true)
-	s.dirty.Store(true)
 	removed, err := s.log.Expire(before)
 	if len(removed) > 0 {
 		s.stats.expired.Add(int64(len(removed)))

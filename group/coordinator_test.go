@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -585,6 +586,7 @@ func TestDoHoldsTheQueue(t *testing.T) {
 			ended.Store(true)
 		}()
 		for range 100 {
+			runtime.Gosched()
 			require.False(t, ended.Load())
 			require.True(t, k.h.live.Load())
 		}

@@ -174,6 +174,8 @@ func (c *Coordinator) applyPlan(g *group, d *draft) {
 		return
 	}
 	for s, m := range g.target {
+		// Who is gone gets nothing anyway, but would stay in memory as long as
+		// the strategy fails.
 		if d.failed[s.queue.Topic] != nil && m.present() {
 			d.target[s] = m
 		}

@@ -54,12 +54,18 @@ func (s *Store) replay() error {
 		_, end := q.entries.Bounds()
 		q.seq.Set(end)
 	})
+	if err := s.queues.Expire(s.log.Start()); err != nil && !s.cfg.readOnly {
+		return err
+	}
 	if s.cfg.readOnly {
 		return nil
 	}
-	if err := s.queues.Expire(s.log.Start()); err != nil {
+	last, err := s.lastTimestamp()
+	if err != nil {
 		return err
 	}
+	s.dispatch.storeMS = max(s.dispatch.storeMS, last)
+	s.log.NotBefore(s.dispatch.storeMS)
 	// Offsets in topics whose deletion was replayed must be gone before a topic of
 	// the name is created again.
 	if err := s.progress.Flush(s.ctx); err != nil {

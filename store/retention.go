@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -145,12 +146,18 @@ func (s *Store) expire(before int64) error {
 			s.cfg.logger.Warn("retention without a checkpoint", "error", err)
 		}
 	}
+	// RocketMQ cannot rebuild entries whose records are gone: they must be in files.
+	if err := s.queues.Flush(); err != nil && !errors.Is(err, ErrDiskFull) && !fs.IsFull(err) {
+		return err
+	}
 	if err := s.topics.saveStarts(s.ctx, before); err != nil {
 		return err
 	}
 	if err := s.queues.Expire(before); err != nil {
 		return err
 	}
+	s.expiredFiles.Store(true)
+	s.dirty.Store(true)
 	removed, err := s.log.Expire(before)
 	if len(removed) > 0 {
 		s.stats.expired.Add(int64(len(removed)))

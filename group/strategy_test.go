@@ -202,18 +202,20 @@ func TestRingMoves(t *testing.T) {
 		require.Len(t, o, n)
 		return o
 	}
-	before, total := owners(members), 0
+	before := owners(members)
 	for i, gone := range members {
-		after := owners(slices.Delete(slices.Clone(members), i, i+1))
+		after, moved := owners(slices.Delete(slices.Clone(members), i, i+1)), 0
 		for q, m := range before {
 			if m == gone {
-				total++
+				moved++
 			} else {
 				require.Equal(t, m, after[q], "a queue of somebody else moved")
 			}
 		}
+		// Ten points each leave the shares uneven, but of that order.
+		require.Greater(t, moved, n/k/4, gone)
+		require.Less(t, moved, n/k*3, gone)
 	}
-	require.Equal(t, n, total) // over all members: one k-th each, on average
 }
 
 // checkShare demands a partition: every queue once, and balanced shares from

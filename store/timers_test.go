@@ -32,16 +32,19 @@ func newLab(t testing.TB, opts ...store.Option) *lab {
 	return l
 }
 
-func (l *lab) open() {
-	e := env.Env{Clock: l.clock, Manual: true, PID: 1, Open: func(path string, create bool) (fs.FS, error) {
+func (l *lab) env() env.Env {
+	return env.Env{Clock: l.clock, Manual: true, PID: 1, Open: func(path string, create bool) (fs.FS, error) {
 		f := l.sim.FS().Sub(path)
 		if create {
 			return f, f.MkdirAll(".")
 		}
 		return f, nil
 	}}
+}
+
+func (l *lab) open() {
 	var err error
-	l.s, err = store.Open("db", append([]store.Option{store.WithEnvironment(e), store.WithSegmentSize(64 << 10)}, l.opts...)...)
+	l.s, err = store.Open("db", append([]store.Option{store.WithEnvironment(l.env()), store.WithSegmentSize(64 << 10)}, l.opts...)...)
 	require.NoError(l.t, err)
 }
 

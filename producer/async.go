@@ -37,8 +37,8 @@ func (s *send) key() key { return key{s.m.Topic, s.m.ShardingKey} }
 // by one goroutine. If one of them fails, those that were given behind it and are not
 // stored yet fail with ErrPrecedingFailed, and so do all that come before done
 // is called for the first of them. Sent again in the order of their callbacks they are
-// stored in the right order, as long as nobody else sends under that key meanwhile. Send and
-// SendBatch do not wait for what is in flight.
+// stored in the right order, if nobody sends more under that key meanwhile; WithHeldKeys
+// sees to that. Send and SendBatch do not wait for what is in flight.
 //
 // SendAsync waits while too much is in flight (WithInFlight), as long as ctx and
 // the send's time last, or does not wait under WithRefusal. What it refuses, for

@@ -157,10 +157,10 @@ func (b *batcher) answerLocked(f *flight) {
 	b.p.calls.push(f)
 }
 
-func (b *batcher) reopen(la *lane) {
+func (b *batcher) reopen(k key, only *lane) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failed[la.key] == la {
-		delete(b.failed, la.key)
+	if only == nil || b.failed[k] == only {
+		delete(b.failed, k)
 	}
 }

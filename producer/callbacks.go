@@ -60,13 +60,21 @@ func (c *callbacks) run() {
 	c.mu.Unlock()
 }
 
+// Resume ends the failure of a key under WithHeldKeys, once what has failed is
+// about to be sent again or was given up. Without a failure it does nothing.
+func (p *Producer) Resume(topic, shardingKey string) {
+	k := key{topic, shardingKey}
+	p.lanes.reopen(k, nil)
+	p.batcher.reopen(k, nil)
+}
+
 // tell answers a flight.
 func (p *Producer) tell(f *flight) {
 	defer p.leave()
 	p.finish(&f.send, f.receipt, f.err)
-	if f.reopens {
-		p.lanes.reopen(f.lane)
-		p.batcher.reopen(f.lane)
+	if f.reopens && !p.o.hold {
+		p.lanes.reopen(f.key(), f.lane)
+		p.batcher.reopen(f.key(), f.lane)
 	}
 	f.done(f.receipt, f.err)
 }

@@ -130,11 +130,12 @@ func (l *lanes) launch(fs []*flight) {
 	l.done(fs[failed:])
 }
 
-// reopen ends the failure of a key: its caller is about to know.
-func (l *lanes) reopen(la *lane) {
+// reopen ends the failure of a key, or only that of one lane: its caller is about
+// to know.
+func (l *lanes) reopen(k key, only *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.m[la.key] == la {
-		delete(l.m, la.key)
+	if la := l.m[k]; la != nil && la.failed != nil && (only == nil || only == la) {
+		delete(l.m, k)
 	}
 }

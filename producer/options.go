@@ -39,6 +39,7 @@ type options struct {
 	inFlight    int
 	flightBytes int64
 	refuse      bool
+	hold        bool
 	linger      time.Duration
 	lingerBytes int
 	encoding    message.Encoding
@@ -189,6 +190,13 @@ func WithInFlight(messages int, bytes int64) Option {
 // WithRefusal makes SendAsync and SendOneWay fail with ErrBusy when too much is in
 // flight, instead of waiting for room.
 func WithRefusal() Option { return func(o *options) { o.refuse = true } }
+
+// WithHeldKeys makes a sharding key whose message SendAsync could not send stay
+// failed until Producer.Resume is called for it: until then everything sent under the
+// key fails with ErrPrecedingFailed, also what a goroutine sends that does not know of
+// the failure yet. By default the key is free again as soon as the first callback
+// tells.
+func WithHeldKeys() Option { return func(o *options) { o.hold = true } }
 
 // WithLinger gathers messages of SendAsync and stores them as atomic groups: when
 // the first has waited for d, or when there are bytes of them (32 KiB if zero).

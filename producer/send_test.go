@@ -263,9 +263,6 @@ func TestUnknownOutcomeIsAnswered(t *testing.T) {
 				if point == "before" {
 					cancel()
 				}
-				id := ""
-				i := producer.Interceptor{After: func(_ context.Context, m *message.Message, _ message.Receipt, _ error) { id = m.UniqueID }}
-				producer.WithInterceptor(i)
 				done := make(chan error, 1)
 				switch way {
 				case "Send":
@@ -289,8 +286,7 @@ func TestUnknownOutcomeIsAnswered(t *testing.T) {
 				default:
 					var unknown *producer.UnknownError
 					require.ErrorAs(t, err, &unknown)
-					id = unknown.ID
-					require.Equal(t, stored, e.find(t, id))
+					require.Equal(t, stored, e.find(t, unknown.ID))
 					require.Equal(t, point == "during_stored", stored)
 				}
 			})
@@ -449,7 +445,7 @@ func TestDelays(t *testing.T) {
 	// A delayed message arrives with the trace it was sent with.
 	r, err := p.Send(ctx, &message.Message{Topic: "t", Delay: time.Millisecond})
 	require.NoError(t, err)
-	w := s.Watch(r.Queue)
+	w := s.Watch(nil, r.Queue)
 	defer w.Close()
 	for {
 		if rs := readAll(t, s, r.Queue); len(rs) > 0 {

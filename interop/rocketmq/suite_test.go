@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	storesFlag = flag.Int("stores", 40, "generated stores in each direction")
+	storesFlag = flag.Int("stores", 12, "generated stores in each direction")
 	seedFlag   = flag.Uint64("seed", 1, "seed of the generated stores")
 	keepFlag   = flag.String("keep", "", "folder to copy the directory of a failed store to")
 )

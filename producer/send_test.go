@@ -448,12 +448,12 @@ func TestDelays(t *testing.T) {
 	w := s.Watch(nil, r.Queue)
 	defer w.Close()
 	for {
+		_, err = w.Next(ctx)
+		require.NoError(t, err)
 		if rs := readAll(t, s, r.Queue); len(rs) > 0 {
 			require.Equal(t, goodTrace, message.CarrierOfRecord(&rs[0]).Get("traceparent"))
 			return
 		}
-		_, err = w.Next(ctx)
-		require.NoError(t, err)
 	}
 }
 

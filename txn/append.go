@@ -115,14 +115,21 @@ const (
 	letterGiveUp   = 'G'
 )
 
-// verdict is RocketMQ's op record, which says which half is done, and how.
-func verdict(h *half, letter byte) Copy {
-	return Copy{Queue: opQueue, Of: h.pos,
-		Message: &message.Message{Tag: "d", Body: append(strconv.AppendInt(nil, h.offset, 10), ',')},
-		Envelope: message.Envelope{Reserved: []message.Property{
-			{Name: message.PropVerdict, Value: string(letter) + hex16(h.pos), Own: true},
-			{Name: message.PropWait, Value: "false"},
-		}}}
+// opRecord is RocketMQ's op record, which says which half is done, and how.
+type opRecord struct {
+	message message.Message
+	body    [24]byte
+	props   [2]message.Property
+}
+
+func (o *opRecord) copy(h *half, letter byte) Copy {
+	o.message = message.Message{Tag: "d", Body: append(strconv.AppendInt(o.body[:0], h.offset, 10), ',')}
+	var value [17]byte
+	value[0] = letter
+	putHex16(value[1:], h.pos)
+	o.props[0] = message.Property{Name: message.PropVerdict, Value: string(value[:]), Own: true}
+	o.props[1] = message.Property{Name: message.PropWait, Value: "false"}
+	return Copy{Queue: opQueue, Of: h.pos, Message: &o.message, Envelope: message.Envelope{Reserved: o.props[:]}}
 }
 
 // visible is the message in its real topic, as RocketMQ writes it: with the

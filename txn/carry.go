@@ -23,7 +23,7 @@ func (c *Coordinator) Carry(ctx context.Context, before int64) (carried int, err
 		if err := ctx.Err(); err != nil {
 			return carried, fmt.Errorf("txn: carry: %w", err)
 		}
-		o := newOp()
+		o := new(op)
 		hs, busy, err := c.low(before, o)
 		if err != nil {
 			return carried, err
@@ -57,7 +57,7 @@ func (c *Coordinator) low(before int64, o *op) (hs []*half, busy <-chan struct{}
 		switch {
 		case h.pos >= before:
 		case h.busy != nil:
-			busy = h.busy.done
+			busy = h.busy.waitLocked()
 		default:
 			hs = append(hs, h)
 			c.claimLocked(h, o)
@@ -70,8 +70,8 @@ func (c *Coordinator) low(before int64, o *op) (hs []*half, busy <-chan struct{}
 // carryAll appends halves that are busy with o, in as many groups as they need.
 func (c *Coordinator) carryAll(hs []*half, o *op) (carried int, err error) {
 	defer func() {
-		close(o.done)
 		c.mu.Lock()
+		o.doneLocked()
 		for _, h := range hs {
 			c.unclaimLocked(h, o)
 			c.appends.Done()

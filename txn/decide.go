@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
@@ -15,26 +16,48 @@ type answer struct {
 	err     error
 }
 
+// work is the memory that one verdict needs, or one new half.
+type work struct {
+	op      op
+	group   Group
+	copies  [2]Copy
+	record  message.Record
+	buf     []byte
+	verdict opRecord
+	half    [8]message.Property // of a new half
+}
+
+// keptBuffer is the largest buffer that is kept for the next verdict.
+const keptBuffer = 64 << 10
+
+var works = sync.Pool{New: func() any { return new(work) }}
+
+func (w *work) free() {
+	buf := w.buf
+	if cap(buf) > keptBuffer {
+		buf = nil
+	}
+	*w = work{buf: buf}
+	works.Put(w)
+}
+
 // decide gives a verdict on a half unless there is one: it claims the half under
 // the lock, appends without it, and learns from Apply like everyone else. With
 // recover the half is one that was given up.
 func (c *Coordinator) decide(ctx context.Context, id message.HalfID, want message.Decision, recover bool) answer {
-	o := newOp()
-	h, a := c.claim(ctx, id, o, recover)
+	w := works.Get().(*work)
+	h, a := c.claim(ctx, id, &w.op, recover)
 	if h == nil {
+		w.free()
 		return a
 	}
 	if ctx.Done() == nil {
-		defer c.appends.Done()
-		return c.end(h, o, want)
+		return c.end(h, w, want)
 	}
 	// The append must be seen to its end, or nobody would know whether the half is
 	// pending. So it outlives a caller that leaves.
 	back := make(chan answer, 1)
-	go func() {
-		defer c.appends.Done()
-		back <- c.end(h, o, want)
-	}()
+	go func() { back <- c.end(h, w, want) }()
 	select {
 	case a := <-back:
 		return a
@@ -68,7 +91,7 @@ func (c *Coordinator) claim(ctx context.Context, id message.HalfID, o *op, recov
 		}
 		switch {
 		case h.busy != nil && !(plant.Enabled && plant.Is(plant.HalfDecidedTwice)):
-			wait := h.busy.done
+			wait := h.busy.waitLocked()
 			c.mu.Unlock()
 			select {
 			case <-wait:
@@ -96,38 +119,37 @@ func (c *Coordinator) claimLocked(h *half, o *op) {
 	c.appends.Add(1)
 }
 
-// end appends the verdict on a half that is busy with o.
-func (c *Coordinator) end(h *half, o *op, want message.Decision) (a answer) {
-	defer close(o.done)
-	defer c.unclaim(h, o)
+// end appends the verdict on a half that is busy with w.op, and takes w back.
+func (c *Coordinator) end(h *half, w *work, want message.Decision) (a answer) {
+	defer c.appends.Done()
+	defer func() { c.unclaim(h, w, a.err == nil && want != message.GivenUp) }()
 	a = answer{receipt: message.Receipt{Offset: -1}}
-	var copies [2]Copy
-	g := Group{Copies: copies[:0]}
+	g := &w.group
+	g.Copies = w.copies[:0]
 	if want == message.RolledBack {
-		g.Copies = append(g.Copies, verdict(h, letterRollback))
+		g.Copies = append(g.Copies, w.verdict.copy(h, letterRollback))
 	} else {
-		var r message.Record
-		if _, err := c.o.Read(h.pos, int(h.size), nil, &r); err != nil {
+		var err error
+		if w.buf, err = c.o.Read(h.pos, int(h.size), w.buf, &w.record); err != nil {
 			a.err = fmt.Errorf("txn: read half %s: %w", h.handle(), err)
 			return a
 		}
 		switch want {
 		case message.Committed:
-			g.Copies = append(g.Copies, visible(h, &r), verdict(h, letterCommit))
+			g.Copies = append(g.Copies, visible(h, &w.record), w.verdict.copy(h, letterCommit))
 			if plant.Enabled && plant.Is(plant.HalfCommitUnmarked) {
 				g.Copies[0].Envelope.SysFlag = 0
 				g.Copies = g.Copies[:1]
 			}
 		case message.GivenUp:
-			g.Copies = append(g.Copies, aside(h, &r), verdict(h, letterGiveUp))
+			g.Copies = append(g.Copies, aside(h, &w.record), w.verdict.copy(h, letterGiveUp))
 		}
 	}
-	if err := c.o.Appender.Append(context.Background(), &g); err != nil {
+	if err := c.o.Appender.Append(context.Background(), g); err != nil {
 		a.err = fmt.Errorf("txn: half %s: %w", h.handle(), err)
 		return a
 	}
 	a.how = want
-	c.settled(h)
 	if want == message.Committed {
 		a.receipt = g.Copies[0].Receipt
 	}
@@ -136,10 +158,15 @@ func (c *Coordinator) end(h *half, o *op, want message.Decision) (a answer) {
 
 // unclaim gives a half back after an append. If it was written the half is gone by
 // now, or was replaced. After ErrPoisoned nobody knows, and no verdict succeeds.
-func (c *Coordinator) unclaim(h *half, o *op) {
+func (c *Coordinator) unclaim(h *half, w *work, settled bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.unclaimLocked(h, o)
+	c.unclaimLocked(h, &w.op)
+	w.op.doneLocked()
+	if settled {
+		c.settledLocked(h)
+	}
+	c.mu.Unlock()
+	w.free()
 }
 
 func (c *Coordinator) unclaimLocked(h *half, o *op) {

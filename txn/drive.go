@@ -89,7 +89,7 @@ func (c *Coordinator) nextLocked() int64 {
 func (c *Coordinator) round() (worked bool) {
 	type job struct {
 		h *half
-		o *op
+		w *work
 	}
 	var over []job
 	now := c.now()
@@ -113,9 +113,9 @@ func (c *Coordinator) round() (worked bool) {
 			}
 			h := first.h
 			if int(h.checks) >= c.o.MaxChecks && g.resource() == nil {
-				o := newOp()
-				c.claimLocked(h, o)
-				over = append(over, job{h, o})
+				w := works.Get().(*work)
+				c.claimLocked(h, &w.op)
+				over = append(over, job{h, w})
 				continue
 			}
 			d := g.pick()
@@ -128,18 +128,17 @@ func (c *Coordinator) round() (worked bool) {
 	}
 	c.mu.Unlock()
 	for _, j := range over {
-		c.giveUp(j.h, j.o)
+		c.giveUp(j.h, j.w)
 	}
 	return worked || len(over) > 0
 }
 
 // giveUp puts a half aside.
-func (c *Coordinator) giveUp(h *half, o *op) {
-	defer c.appends.Done()
+func (c *Coordinator) giveUp(h *half, w *work) {
 	c.mu.Lock()
 	h.next = c.now() + c.o.Interval.Milliseconds() // if it fails
 	c.mu.Unlock()
-	a := c.end(h, o, message.GivenUp)
+	a := c.end(h, w, message.GivenUp)
 	switch {
 	case a.err == nil:
 		c.o.Logger.Warn("a half was given up: nobody could say what has become of it", "half", h.handle(), "group", h.group, "queue", h.real.String())

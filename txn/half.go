@@ -97,10 +97,26 @@ func (h *half) handle() string {
 	return strings.ToUpper(hex.EncodeToString(h.id[:]))
 }
 
-// op is one append.
-type op struct{ done chan struct{} } // closed when the append has returned
+// op is one append. Guarded by Coordinator.mu.
+type op struct {
+	done chan struct{} // closed when the append has returned; nil if nobody waits
+}
 
-func newOp() *op { return &op{make(chan struct{})} }
+// waitLocked returns what to wait for.
+func (o *op) waitLocked() <-chan struct{} {
+	if o.done == nil {
+		o.done = make(chan struct{})
+	}
+	return o.done
+}
+
+// doneLocked wakes who waits. No half is busy with o any more.
+func (o *op) doneLocked() {
+	if o.done != nil {
+		close(o.done)
+		o.done = nil
+	}
+}
 
 // item orders the halves of a group by when they are asked about.
 type item struct {
@@ -125,12 +141,16 @@ type group struct {
 
 // hex16 is a number as the EMBER_ properties write it. On disk.
 func hex16(v int64) string {
-	const digits = "0123456789abcdef"
 	var b [16]byte
-	for i, u := len(b)-1, uint64(v); i >= 0; i, u = i-1, u>>4 {
+	putHex16(b[:], v)
+	return string(b[:])
+}
+
+func putHex16(b []byte, v int64) {
+	const digits = "0123456789abcdef"
+	for i, u := 15, uint64(v); i >= 0; i, u = i-1, u>>4 {
 		b[i] = digits[u&15]
 	}
-	return string(b[:])
 }
 
 // parseHex16 reads a number that hex16 wrote.

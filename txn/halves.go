@@ -54,19 +54,21 @@ func (t *Halves) Prepare(ctx context.Context, m *message.Message, group string, 
 		return none, "", err
 	}
 	defer done()
-	var copies [1]Copy
-	var reserved [8]message.Property
-	copies[0] = newHalf(m, group, id, o.Immunity, reserved[:0])
-	g := Group{Copies: copies[:], New: true}
-	if err := t.c.o.Appender.Append(ctx, &g); err != nil {
+	w := works.Get().(*work)
+	defer w.free()
+	w.copies[0] = newHalf(m, group, id, o.Immunity, w.half[:0])
+	w.group = Group{Copies: w.copies[:1], New: true}
+	if err := t.c.o.Appender.Append(ctx, &w.group); err != nil {
 		return none, "", err
 	}
-	r := copies[0].Receipt
-	r.Queue, r.Offset = copies[0].Real, -1
+	r := w.copies[0].Receipt
+	r.Queue, r.Offset = w.copies[0].Real, -1
 	return r, message.HalfID(id), nil
 }
 
 const maxImmunity = 366 * 24 * time.Hour
+
+func nothing() {}
 
 // reserve keeps an id that a user chose from being used twice at once.
 func (c *Coordinator) reserve(id string, chosen bool) (done func(), err error) {
@@ -76,7 +78,7 @@ func (c *Coordinator) reserve(id string, chosen bool) (done func(), err error) {
 		return nil, fmt.Errorf("txn: %w", message.ErrClosed)
 	}
 	if !chosen {
-		return func() {}, nil
+		return nothing, nil
 	}
 	i, _ := identOf(id)
 	if c.mu.ids[i] != nil || c.mu.outcomes.get(i) != message.Undecided || c.mu.reserved[i] {

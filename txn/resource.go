@@ -105,10 +105,8 @@ func (s *sweep) due(now int64) {
 	}
 }
 
-// settled notes that the verdict on a half is on disk: its marker may go.
-func (c *Coordinator) settled(h *half) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// settledLocked notes that the verdict on a half is on disk: its marker may go.
+func (c *Coordinator) settledLocked(h *half) {
 	d := h.of.resource()
 	if d == nil || len(d.sweep.ids) >= sweepMost {
 		return

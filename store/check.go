@@ -39,7 +39,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	if err := s.usable(); err != nil {
 		return r, err
 	}
-	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]*int64)}
+	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]*span)}
 	if err := c.files(); err != nil {
 		return r, err
 	}
@@ -64,8 +64,11 @@ type checker struct {
 	s      *Store
 	ctx    context.Context
 	report *Report
-	seen   map[message.Queue]*int64 // next queue offset by the log
+	seen   map[message.Queue]*span // by the log
 }
+
+// span is what the log holds of a queue: [first, next).
+type span struct{ first, next int64 }
 
 func (c *checker) damage(path string, offset int64, format string, args ...any) {
 	c.report.Damages = append(c.report.Damages, Damage{path, offset, fmt.Sprintf(format, args...)})
@@ -89,17 +92,17 @@ func (c *checker) log(end int64) error {
 			return
 		}
 		name := r.Queue()
-		next := c.seen[name]
-		if next == nil {
+		sp := c.seen[name]
+		if sp == nil {
 			// The record is lent. An entry that is there is never assigned again: that
 			// would put the lent text into the map's key.
 			name.Topic = strings.Clone(name.Topic)
-			next = new(int64)
-			c.seen[name] = next
-		} else if r.Offset() != *next && !c.s.foreign(r.Position()) {
-			c.damage(c.s.log.Path(r.Position()), c.s.log.InFile(r.Position()), "record of %s has queue offset %d, the next one is %d", name, r.Offset(), *next)
+			sp = &span{first: r.Offset()}
+			c.seen[name] = sp
+		} else if r.Offset() != sp.next && !c.s.foreign(r.Position()) {
+			c.damage(c.s.log.Path(r.Position()), c.s.log.InFile(r.Position()), "record of %s has queue offset %d, the next one is %d", name, r.Offset(), sp.next)
 		}
-		*next = r.Offset() + 1
+		sp.next = r.Offset() + 1
 	}, func(err error) { c.add(err) })
 }
 
@@ -147,11 +150,13 @@ func (c *checker) queues(end int64) error {
 	c.s.topics.all(func(q *queue) {
 		c.report.Queues++
 		start, have := q.entries.Bounds()
-		if from := q.topic.row.Load().start(q.name.ID); noted && start > from {
+		from := q.topic.row.Load().start(q.name.ID)
+		seen := c.seen[q.name]
+		if noted && start > from && (seen == nil || seen.first > from) {
 			c.damage(c.s.logFS.Path("."), 0, "records %d..%d of %s are gone, and retention did not drop them", from, start-1, q.name)
 		}
-		if want := c.seen[q.name]; want != nil && have < *want {
-			c.damage(c.s.queueFS.Path(q.name.String()), 0, "queue %s ends at %d, the log at %d", q.name, have, *want)
+		if seen != nil && have < seen.next {
+			c.damage(c.s.queueFS.Path(q.name.String()), 0, "queue %s ends at %d, the log at %d", q.name, have, seen.next)
 		}
 	})
 	return c.ctx.Err()

@@ -209,6 +209,13 @@ func (w *watch) mark(wd *watched) {
 // is closed. Only one goroutine may call it at a time.
 func (w *watch) Next(ctx context.Context) (message.Queue, error) {
 	for {
+		select {
+		case <-w.done:
+			return message.Queue{}, ErrClosed
+		case <-w.s.closing:
+			return message.Queue{}, ErrClosed
+		default:
+		}
 		if name, ok := w.next(); ok {
 			return name, nil
 		}

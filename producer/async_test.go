@@ -182,8 +182,13 @@ func TestBytesInFlight(t *testing.T) {
 		f.stall = true
 		p := producer.New(f, producer.WithInFlight(100, 1000), producer.WithTimeout(0))
 		ctx, cancel := context.WithCancel(context.Background())
+		var mu sync.Mutex
 		var results []error
-		done := func(_ message.Receipt, err error) { results = append(results, err) }
+		done := func(_ message.Receipt, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			results = append(results, err)
+		}
 		p.SendAsync(ctx, msg(strings.Repeat("x", 5000)), done)
 		require.Equal(t, 1, p.Stats().InFlight)
 		go func() {

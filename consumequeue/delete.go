@@ -30,6 +30,16 @@ func (s *Queues) Delete(topic string) error {
 	return nil
 }
 
+// HasFolder says whether files of the topic may be there, whatever the saved image
+// knows: files are written between two saves.
+func (s *Queues) HasFolder(topic string) bool {
+	if !pathSafe(topic) {
+		return false
+	}
+	_, err := s.fsys.Stat(topic)
+	return !isNotExist(err)
+}
+
 // detach takes the topic's queues out of the table and marks them dead.
 func (s *Queues) detach(topic string) (dead []*Queue) {
 	s.mu.Lock()

@@ -139,8 +139,10 @@ func (t *topics) attach(queues *consumequeue.Queues, saved message.Mark) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	// A queue that the saved image does not know may have files all the same, of a
+	// life that began and ended behind the image.
 	for name := range t.mu.dead {
-		if have[name] {
+		if have[name] || queues.HasFolder(name) {
 			if err := queues.Delete(name); err != nil {
 				return err
 			}
@@ -148,7 +150,7 @@ func (t *topics) attach(queues *consumequeue.Queues, saved message.Mark) error {
 	}
 	for name, tp := range t.mu.live {
 		r := tp.row.Load()
-		if have[name] && r.birth > saved.Offset {
+		if r.birth > saved.Offset && (have[name] || queues.HasFolder(name)) {
 			if err := queues.Delete(name); err != nil {
 				return err
 			}

@@ -258,3 +258,23 @@ func dumpQueues(t testing.TB, s *store.Store) map[string]string {
 	}
 	return all
 }
+
+// TestReplayRemovesFiles deletes a topic whose queues no saved image knows.
+func TestReplayRemovesFiles(t *testing.T) {
+	const file = "consumequeue/orders/0/00000000000000000000"
+	m := newMachine(t)
+	s := m.open()
+	put(t, s, &message.Message{Topic: "other"})
+	require.NoError(t, s.Checkpoint(ctx))
+	fillOrders(t, s, message.OnDisk, numbered(1, 12)...)
+	require.NoError(t, s.Queues().Flush())
+	bytes := m.read(file)
+	require.NoError(t, s.DeleteTopic(ctx, "orders"))
+	m.kill(s)
+	require.NoError(t, m.root.MkdirAll("consumequeue/orders/0")) // as if the process had died before it removed them
+	m.write(file, bytes)
+	s = m.open()
+	checkOK(t, s)
+	_, err := m.root.Stat("consumequeue/orders")
+	require.Error(t, err)
+}

@@ -8,8 +8,8 @@ import (
 
 // Engine is what a Producer sends to. *store.Store is one.
 //
-// An engine validates what it is given as message.Message.Check does, and keeps
-// neither the messages nor what they point to when a call has returned. These
+// An engine validates what it is given as message.Message.Check does. When a call
+// has returned it keeps neither ctx nor the messages nor what they point to. These
 // errors say that nothing is stored: ErrInvalidMessage, ErrInvalidName,
 // ErrTooLarge, ErrNotFound, ErrPermission, ErrKind, ErrDiskFull, ErrReadOnly,
 // ErrUnsupported, ErrFenced, ErrClosed, and ErrBusy, after which a new attempt

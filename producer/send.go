@@ -22,6 +22,7 @@ type send struct {
 	unknown  bool // an attempt has ended without anybody knowing how
 	oneWay   bool
 	again    bool      // it comes out of the spool
+	spare    *budget   // for the next send: no timer was made from it
 	befores  int       // interceptors that have seen it
 	began    time.Time // if somebody wants to know how long it took
 }
@@ -69,7 +70,7 @@ func (p *Producer) newSend() *send {
 }
 
 func (p *Producer) freeSend(s *send) {
-	*s = send{}
+	*s = send{spare: s.spare}
 	p.sends.Put(s)
 }
 
@@ -200,17 +201,27 @@ func dropBadTrace(m *message.Message) {
 
 // attempt tries until the message is stored, or it makes no sense any more.
 func (p *Producer) attempt(s *send) (message.Receipt, error) {
-	b := &budget{parent: s.ctx, limit: p.o.timeout, clock: p.o.clock}
+	b := s.spare
+	if b == nil {
+		b = new(budget)
+	}
+	s.spare = nil
+	b.parent, b.limit, b.clock = s.ctx, p.o.timeout, p.o.clock
 	for {
 		r, err := p.e.Put(b, &s.m)
-		if err == nil {
-			b.stop()
-			return r, nil
+		if err != nil && p.retry(s, b, err) {
+			continue
 		}
-		if !p.retry(s, b, err) {
+		if b.timed.Load() == nil && b.limit > 0 { // nobody has derived from it
+			b.parent = nil
+			s.spare = b
+		} else {
 			b.stop()
+		}
+		if err != nil {
 			return message.Receipt{}, s.outcome(err)
 		}
+		return r, nil
 	}
 }
 

@@ -71,7 +71,7 @@ func (l *Log) reserve(h *handle, need, want int64) error {
 		return nil
 	}
 	err := h.file.Preallocate(ready-h.seg.base, want)
-	if err != nil && want > need && isFull(err) {
+	if want > need && need > 0 && isFull(err) {
 		want = need
 		err = h.file.Preallocate(ready-h.seg.base, want)
 	}

@@ -142,6 +142,7 @@ func (s *Queues) flushRound() (n int64, retry time.Duration) {
 			r.waiting = append(r.waiting, q)
 			if isFull(err) {
 				r.waiting = append(r.waiting, due[i+1:]...)
+				s.ease.signal() // whoever waits for room in memory gets the error
 				break
 			}
 			continue
@@ -224,10 +225,13 @@ func (s *Queues) relieve(synced int64) (n int64, pressed bool) {
 // the queue files is full or too slow, and the store should hold back Puts.
 func (s *Queues) Pressure() bool { return s.pool.bytes.Load() > 2*s.o.TailBudget }
 
-// Wait returns when there is no pressure, or with ctx's error. Under
-// Options.Manual it runs one Step and returns.
+// Wait returns when there is no pressure, or with ctx's error, or that of a full
+// disk, which may last. Under Options.Manual it runs one Step and returns.
 func (s *Queues) Wait(ctx context.Context) error {
-	for s.Pressure() {
+	for tried := false; s.Pressure(); tried = true {
+		if err := s.Err(); tried && isFull(err) {
+			return err
+		}
 		if s.closed.Load() {
 			return message.ErrClosed
 		}

@@ -334,3 +334,37 @@ func TestReadOnlyDisk(t *testing.T) {
 	require.Len(t, read(t, s, message.Queue{Topic: "t"}, 0, nil), 2)
 	checkOK(t, s)
 }
+
+// The log has room, the disk of the queues has none: puts go on as long as memory
+// takes their entries, then they fail at once and do not hang; they go on when
+// there is room.
+func TestFullQueueDisk(t *testing.T) {
+	var faulty *fs.Faulty
+	e := env.Real()
+	real := e.Open
+	e.Open = func(path string, create bool) (fs.FS, error) {
+		f, err := real(path, create)
+		if err == nil && faulty == nil {
+			faulty = fs.NewFaulty(f)
+			return faulty, nil
+		}
+		return f, err
+	}
+	s := open(t, t.TempDir(), store.WithEnvironment(e), store.WithTailMemory(64<<10), store.WithDurability(message.InCache))
+	faulty.Fail(fs.Fault{Ops: fs.OpCreate | fs.OpWrite, Name: "consumequeue/", Times: -1, Err: syscall.ENOSPC})
+	n := int64(0)
+	bounded, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for ; ; n++ {
+		if _, err := s.Put(bounded, &message.Message{Topic: "t"}); err != nil {
+			require.ErrorIs(t, err, store.ErrDiskFull)
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			break
+		}
+	}
+	require.Greater(t, n, int64(3000))
+	require.Len(t, readAll(t, s, message.Queue{Topic: "t"}), int(n))
+	faulty.Heal()
+	settle(t, func() bool { _, err := s.Put(bounded, &message.Message{Topic: "t"}); return err == nil })
+	checkOK(t, s)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/message"
 )
 
@@ -156,7 +157,14 @@ func (s *Store) admit(ctx context.Context) error {
 		return fmt.Errorf("store: the disk is at its full watermark: %w", ErrDiskFull)
 	}
 	if s.queues.Pressure() {
-		return s.queues.Wait(ctx)
+		err := s.queues.Err()
+		if !fs.IsFull(err) {
+			err = s.queues.Wait(ctx)
+		}
+		if fs.IsFull(err) {
+			err = fmt.Errorf("store: queue entries find no room: %w: %w", ErrDiskFull, err)
+		}
+		return err
 	}
 	return nil
 }

@@ -112,6 +112,7 @@ func (s *Store) rebuildQueues(ctx context.Context, qs []*consumequeue.Queue) err
 	if err != nil {
 		return fmt.Errorf("store: rebuild %d queues: %w", len(qs), err)
 	}
+	s.stats.rebuilt.Add(int64(len(qs)))
 	s.cfg.logger.Info("queues rebuilt", "count", len(qs))
 	return nil
 }

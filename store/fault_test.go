@@ -23,7 +23,6 @@ var faultStep = flag.Int("fault.step", 4, "TestEveryOperationFails fails every s
 
 // life is what a short life of a store has promised.
 type life struct {
-	mu    sync.Mutex
 	acked []message.Receipt
 	texts map[message.Queue]map[int64]string
 	gone  map[string]bool // topics whose deletion was asked for

@@ -159,11 +159,14 @@ func readOurs(t *testing.T, s *store.Store) *ourView {
 			key := keyOf(q)
 			v.start[key], v.end[key] = start, end
 			for at := start; at < end; {
-				b, err := s.Read(t.Context(), q, at, message.Limit{Count: 1000}, nil)
+				// Scan gives bodies as they are stored, Read inflates them.
+				next, err := s.Scan(q, at, message.Limit{Count: 1000}, nil, func(r *message.Record) error {
+					v.records[key] = append(v.records[key], r.Clone())
+					return nil
+				})
 				require.NoError(t, err)
-				require.Greater(t, b.Next, at)
-				v.records[key] = append(v.records[key], b.Records...)
-				at = b.Next
+				require.Greater(t, next, at)
+				at = next
 			}
 		}
 	}
@@ -453,8 +456,8 @@ func (o *ourStore) back(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	rec := s.Stats().Recovery
-	if o.crc {
-		require.Empty(t, rec.Foreign, "records with checksums are as good as ours")
+	if o.crc && o.Features.has(killed) {
+		require.Empty(t, rec.Foreign, "behind an unclean end records with checksums are as good as ours")
 	} else {
 		require.Equal(t, []commitlog.Range{{From: o.got[0].Position, To: rec.End}}, rec.Foreign)
 	}

@@ -38,9 +38,11 @@ func (l *Log) leadSync(self *Group) role {
 
 	if l.o.OnDisk && l.visible.Load() < to {
 		l.applyMu.Lock()
+		// Invariant: whoever finds a record through a view can read it, so visible
+		// moves first.
+		l.visible.Store(to)
 		l.applyGroups(done.head, nil)
 		l.applied = mark
-		l.visible.Store(to)
 		l.applyMu.Unlock()
 		if l.o.Advanced != nil {
 			l.o.Advanced(to)

@@ -198,9 +198,11 @@ func (l *Log) writtenVisible(b *batch, last *Entry, end int64, self *Group) role
 	l.nextLocked()
 	l.mu.Unlock()
 
+	// Invariant: whoever finds a record through a view can read it, so visible
+	// moves first.
+	l.visible.Store(end)
 	l.applyGroups(b.list.head, disk.head)
 	l.applied = lastMark(last, l.applied)
-	l.visible.Store(end)
 	mine := roleNone
 	if disk.head != nil {
 		mine = l.pendVisible(disk, self)

@@ -43,7 +43,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	if err := c.files(); err != nil {
 		return r, err
 	}
-	end := s.log.Visible()
+	end := s.log.LastMark().Offset // what every view has been given
 	if err := c.log(end); err != nil {
 		return r, err
 	}

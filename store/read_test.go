@@ -384,3 +384,31 @@ func TestGroups(t *testing.T) {
 	s = open(t, dir, store.WithEnvironment(e))
 	require.EqualValues(t, 8, committed("g")[0])
 }
+
+// A message that the bounds of its queue show can be read.
+func TestBoundsAreReadable(t *testing.T) {
+	s := open(t, t.TempDir(), store.WithDurability(message.InCache))
+	put(t, s, &message.Message{Topic: "t"})
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < 20_000 && err == nil; i++ {
+			_, err = s.Put(ctx, &message.Message{Topic: "t", Body: []byte("x")})
+		}
+		done <- err
+	}()
+	for {
+		q := message.Queue{Topic: "t"}
+		_, end, err := s.Bounds(q)
+		require.NoError(t, err)
+		b, err := s.Read(ctx, q, end-1, message.Limit{Count: 1}, nil)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 1)
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			return
+		default:
+		}
+	}
+}

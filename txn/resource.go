@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
 
@@ -44,7 +45,7 @@ func StillPending(l Ledger, id message.HalfID) error {
 	if err != nil {
 		return err
 	}
-	if how != message.Undecided {
+	if how != message.Undecided && !(plant.Enabled && plant.Is(plant.HalfLateTaken)) {
 		return &DecidedError{ID: id, Decision: how}
 	}
 	return nil

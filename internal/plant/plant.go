@@ -107,6 +107,8 @@ const (
 	HalfDecidedTwice Bug = "txn: two verdicts at once"
 	// HalfCommitUnmarked writes the visible copy without its verdict.
 	HalfCommitUnmarked Bug = "txn: committed without a verdict"
+	// HalfLateTaken takes an application's transaction that comes after the verdict.
+	HalfLateTaken Bug = "txn: application's transaction after the verdict"
 	// HalfRevived carries a half that was given up back among the pending ones.
 	HalfRevived Bug = "txn: given up, carried as pending"
 )

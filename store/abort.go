@@ -19,13 +19,25 @@ import (
 // program has written to the directory meanwhile.
 const abortName = "abort"
 
-// owner identifies one opening of a directory.
+// abortTemp is where the marker is made, in the state folder: RocketMQ looks at
+// everything beside abort.
+const abortTemp = dirState + "/abort.tmp"
+
+// owner identifies one opening of a directory, or several that were not closed.
 type owner struct {
 	pid   int
 	nonce uint64 // never 0
 }
 
-func newOwner(pid int) owner {
+// newOwner keeps the number of a previous opening that was not closed.
+//
+// Invariant: while the log may have a torn tail, abort holds the watermark's number
+// at every moment. With another one, a record whose end did not reach the disk
+// looks like one that another program wrote, without our checksum, and is served.
+func newOwner(pid int, previous owner) owner {
+	if previous.nonce != 0 {
+		return owner{pid, previous.nonce}
+	}
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return owner{pid, binary.BigEndian.Uint64(b[:]) | 1}
@@ -50,27 +62,36 @@ func readAbort(root fs.FS) (o owner, found bool, err error) {
 	return o, true, nil
 }
 
-// writeAbort makes the marker durable before anything else is changed.
+// writeAbort makes the marker durable before anything else is changed. A crash
+// leaves the marker before or this one, never a part of it.
 func writeAbort(root fs.FS, o owner) error {
-	f, err := root.Open(abortName, fs.Create)
+	err := makeAbort(root, o)
+	if err == nil {
+		err = root.Rename(abortTemp, abortName)
+	}
+	if err == nil {
+		err = root.SyncDir(".")
+	}
 	if err != nil {
 		return fmt.Errorf("store: mark the directory as open: %w", err)
 	}
-	defer f.Close()
-	b := fmt.Appendf(nil, "%d %016x", o.pid, o.nonce)
-	if err := f.Truncate(int64(len(b))); err != nil {
-		return fmt.Errorf("store: mark the directory as open: %w", err)
-	}
-	if _, err := f.WriteAt(b, 0); err != nil {
-		return fmt.Errorf("store: mark the directory as open: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("store: mark the directory as open: %w", err)
-	}
-	if err := root.SyncDir("."); err != nil {
-		return fmt.Errorf("store: mark the directory as open: %w", err)
-	}
 	return nil
+}
+
+func makeAbort(root fs.FS, o owner) error {
+	f, err := root.Open(abortTemp, fs.Create)
+	if err != nil {
+		return err
+	}
+	b := fmt.Appendf(nil, "%d %016x", o.pid, o.nonce)
+	err = f.Truncate(int64(len(b)))
+	if err == nil {
+		_, err = f.WriteAt(b, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 func removeAbort(root fs.FS) error {

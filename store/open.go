@@ -134,7 +134,7 @@ func (s *Store) claim(dir string) (err error) {
 	if s.previous, _, err = readAbort(s.root); err != nil {
 		return err
 	}
-	s.owner = newOwner(s.cfg.env.PID)
+	s.owner = newOwner(s.cfg.env.PID, s.previous)
 	if s.recovery.New {
 		if plant.Enabled && plant.Is(plant.StoreEarlyFormat) {
 			if err := errors.Join(s.makeFolders(), writeFormat(s.state, s.format)); err != nil {

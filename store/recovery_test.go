@@ -433,3 +433,29 @@ func TestRecoveryPage(t *testing.T) {
 		}
 	}
 }
+
+// TestRecoveryAbort dies in each of the first operations of an Open that finds a
+// torn tail. However the mark of the open directory was caught, nobody else has
+// written here: the tail stays a torn one.
+func TestRecoveryAbort(t *testing.T) {
+	base, rs := halfSynced(t)
+	// The body got to the disk and the checksum behind it did not.
+	base.edit(firstSegment, func(b []byte) { clear(b[rs[5].Position+rs[5].Position-rs[4].Position-20:]) })
+	for op := 1; op <= 12; op++ {
+		for _, mid := range []bool{false, true} {
+			died := base.sim.Kill()
+			died.StopAfter(op, mid)
+			m := &machine{t, died, died.FS(), base.clock}
+			_, err := m.tryOpen(store.WithDurability(message.InCache))
+			require.Error(t, err)
+			for i, mode := range append(crash.Modes[:], crash.Modes[:]...) {
+				sim := died.PowerCut(mode, uint64(i))
+				m := &machine{t, sim, sim.FS(), base.clock}
+				s := m.open(store.WithDurability(message.InCache))
+				require.Empty(t, s.Stats().Recovery.Foreign, sim.Name())
+				require.LessOrEqual(t, s.Stats().Recovery.End, rs[5].Position)
+				require.NoError(t, s.Abandon())
+			}
+		}
+	}
+}

@@ -81,8 +81,8 @@ func (l *Log) Resume(from int64) (position int64, ok bool, err error) {
 }
 
 // Walk calls f for every record from the log's start to end, as Scan does, and
-// bad for every stretch that is damaged, behind which it goes on. Nothing is
-// changed. The error is ctx's or one of reading.
+// bad for every stretch that is damaged, behind which it goes on. Segments that
+// expire meanwhile are left out. Nothing is changed. The error is ctx's or one of reading.
 func (l *Log) Walk(ctx context.Context, end int64, f func(r *message.Record), bad func(err error)) error {
 	at := l.Start()
 	for n := 0; at < end; {
@@ -95,6 +95,10 @@ func (l *Log) Walk(ctx context.Context, end int64, f func(r *message.Record), ba
 		})
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, message.ErrNotFound) && next < l.Start() {
+			at = l.Start() // it expired under the walk
+			continue
 		}
 		if !errors.Is(err, message.ErrCorrupt) {
 			return err

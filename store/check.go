@@ -67,8 +67,8 @@ type checker struct {
 	seen   map[message.Queue]*span // by the log
 }
 
-// span is what the log holds of a queue: [first, next).
-type span struct{ first, next int64 }
+// span is what the log holds of a queue, [first, next), and where its last record lies.
+type span struct{ first, next, position int64 }
 
 func (c *checker) damage(path string, offset int64, format string, args ...any) {
 	c.report.Damages = append(c.report.Damages, Damage{path, offset, fmt.Sprintf(format, args...)})
@@ -100,9 +100,13 @@ func (c *checker) log(end int64) error {
 			sp = &span{first: r.Offset()}
 			c.seen[name] = sp
 		} else if r.Offset() != sp.next && !c.s.foreign(r.Position()) {
+			if sp.position < c.s.log.Start() { // what lay in between has expired meanwhile
+				sp.next, sp.position = r.Offset()+1, r.Position()
+				return
+			}
 			c.damage(c.s.log.Path(r.Position()), c.s.log.InFile(r.Position()), "record of %s has queue offset %d, the next one is %d", name, r.Offset(), sp.next)
 		}
-		sp.next = r.Offset() + 1
+		sp.next, sp.position = r.Offset()+1, r.Position()
 	}, func(err error) { c.add(err) })
 }
 
@@ -120,10 +124,16 @@ func (c *checker) queues(end int64) error {
 		if e.Position >= end {
 			return nil // put since Check began
 		}
+		if int64(e.Size) > c.s.format.segmentSize {
+			return fmt.Errorf("names a record of %d bytes", e.Size)
+		}
 		if cap(buf) < int(e.Size) {
 			buf = make([]byte, e.Size)
 		}
 		if _, err := c.s.log.Record(e.Position, int(e.Size), buf[:e.Size], &rec); err != nil {
+			if e.Position < c.s.log.Start() {
+				return nil // expired meanwhile
+			}
 			return fmt.Errorf("names position %d: %w", e.Position, err)
 		}
 		switch {

@@ -172,6 +172,9 @@ func (s *Store) walkWith(ctx context.Context, w *walker, name message.Queue, fro
 			if count > 0 && bytes+int(e.Size) > n.Bytes {
 				return next, nil
 			}
+			if int64(e.Size) > s.format.segmentSize { // nothing is allocated for a size that cannot be
+				return next, s.queueError(s.wrongEntry(q, next, fmt.Sprintf("names a record of %d bytes", e.Size)), q)
+			}
 			took, err := take(q, e, next)
 			if err != nil {
 				return next, s.queueError(err, q)
@@ -230,7 +233,12 @@ func (s *Store) belongs(r *message.Record, q *queue, offset int64) error {
 	if s.foreign(r.Position()) && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
 		return nil // foreign ranges may repeat or jump
 	}
-	reason := fmt.Sprintf("entry %d of %s names record %d of %s/%d", offset, q.name, r.Offset(), r.Topic(), r.QueueID())
+	return s.wrongEntry(q, offset, fmt.Sprintf("names record %d of %s/%d", r.Offset(), r.Topic(), r.QueueID()))
+}
+
+// wrongEntry gives the queue up to a rebuild, which its next reader waits for.
+func (s *Store) wrongEntry(q *queue, offset int64, reason string) error {
+	reason = fmt.Sprintf("entry %d of %s %s", offset, q.name, reason)
 	q.entries.MarkDamaged(offset, reason)
 	return &CorruptError{Path: s.queueFS.Path(q.name.String()), Offset: offset * consumequeue.EntrySize, Reason: reason}
 }

@@ -49,7 +49,7 @@ func (c *checker) state() error {
 			if !e.Dir {
 				continue
 			}
-		case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", "queues.tmp", "index.tmp":
+		case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", abortName + ".tmp", "queues.tmp", "index.tmp":
 			continue // what a crash leaves; the next write of that file removes it
 		case dirMeta, "aside":
 			if e.Dir {

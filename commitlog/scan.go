@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"runtime/debug"
 	"sync"
 
@@ -96,9 +97,14 @@ func (l *Log) Walk(ctx context.Context, end int64, f func(r *message.Record), ba
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, message.ErrNotFound) && next < l.Start() {
-			at = l.Start() // it expired under the walk
-			continue
+		if errors.Is(err, message.ErrNotFound) || errors.Is(err, iofs.ErrNotExist) {
+			l.rollMu.Lock() // an expiry under way has removed the file and moves the start
+			start := l.Start()
+			l.rollMu.Unlock()
+			if next < start {
+				at = start // it expired under the walk
+				continue
+			}
 		}
 		if !errors.Is(err, message.ErrCorrupt) {
 			return err

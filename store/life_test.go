@@ -52,7 +52,8 @@ func TestThousandOpens(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 	require.NoError(t, goleak.Find(leaks))
-	require.Equal(t, fds, fdCount(t))
+	// Other tests' files may come and go meanwhile; one a round would be n of them.
+	require.Less(t, fdCount(t), fds+n/2)
 	s := open(t, dir)
 	require.Len(t, readAll(t, s, message.Queue{Topic: "t"}), (n+99)/100)
 }

@@ -14,6 +14,8 @@ import (
 // the segments and the slots of the watermark. Walk is for what the segments hold.
 // Nothing is changed. The error is one of reading.
 func (l *Log) CheckFiles(report func(path string, off int64, reason string)) error {
+	l.rollMu.Lock() // files come and go under it
+	defer l.rollMu.Unlock()
 	for _, d := range l.recovery.Damage {
 		var c *message.CorruptError
 		if errors.As(d, &c) {

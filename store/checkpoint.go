@@ -52,8 +52,14 @@ func (s *Store) checkpoint(ctx context.Context) (err error) {
 	if s.index != nil {
 		s.index.Kick()
 	}
-	var errs []error
-	for _, save := range saves {
+	// Topics come first. Invariant: no saved queues lie behind the deletion of a
+	// topic that meta has alive: the replay of the deletion would find the queues
+	// gone, and the next life would not know where to go on.
+	errs := []error{saves[0]()}
+	if errs[0] == nil {
+		errs = append(errs, saves[1]()) // of the queues; a later freeze replaces one that was not saved
+	}
+	for _, save := range saves[2:] {
 		errs = append(errs, save())
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -83,7 +89,7 @@ func (s *Store) freeze() (mark message.Mark, saves []func() error) {
 		s.storeMS.Store(d.storeMS)
 		d.records = 0
 		s.many.Store(false)
-		saves = append(saves, d.queues.Freeze(m), d.topics.Freeze(m))
+		saves = append(saves, d.topics.Freeze(m), d.queues.Freeze(m)) // checkpoint knows the order
 		for _, v := range d.views {
 			saves = append(saves, v.Freeze(m))
 		}

@@ -132,6 +132,16 @@ func (m *model) expired(start int64) int {
 	return 0
 }
 
+// before counts the items in front of item i that are in its queue.
+func (m *model) before(i int) (n int64) {
+	for k := range m.items[:i] {
+		if m.items[k].q == m.items[i].q {
+			n++
+		}
+	}
+	return n
+}
+
 // visible counts the items in front of position end.
 func (m *model) visible(end int64) int { return m.expired(end) }
 
@@ -280,6 +290,12 @@ func (m *model) matchQueues(s *store.Store, n int) error {
 			q := message.Queue{Topic: t.Name, ID: int32(id)}
 			if err := m.matchQueue(s, q, want); err != nil {
 				return err
+			}
+		}
+		// Those that are neither read nor written at present go on where they were.
+		for _, q := range s.QueuesOf(t.Name) {
+			if _, end := s.BoundsOf(q); end != want[0][q].end() {
+				return wrongf("queue %s, which is not read, ends at %d and not %d", q, end, want[0][q].end())
 			}
 		}
 	}

@@ -30,6 +30,7 @@ type work struct {
 	s *store.Store
 	// asyncs are the puts whose answer has not come.
 	asyncs []async
+	odd    error // a receipt that does not fit
 }
 
 type async struct {
@@ -85,6 +86,9 @@ func (w *work) run(n int) error {
 			w.answers()
 			w.seen()
 		})
+		if w.odd != nil {
+			return w.odd
+		}
 		if err := w.law.err(); err != nil {
 			return wrongf("%v", err)
 		}
@@ -218,6 +222,9 @@ func (w *work) made(name string) {
 // stored notes where an item went.
 func (w *work) stored(i int, r message.Receipt) {
 	w.m.items[i].pos = r.Position
+	if want := w.m.before(i); r.Offset != want && w.odd == nil {
+		w.odd = wrongf("a put to %s got offset %d and not %d", r.Queue, r.Offset, want)
+	}
 	size := int64(1) // its end is not known, its beginning is enough
 	w.law.place(r.Queue, r.Offset, r.Position, size)
 }

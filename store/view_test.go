@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/internal/crash"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/store"
@@ -277,4 +278,49 @@ func TestReplayRemovesFiles(t *testing.T) {
 	checkOK(t, s)
 	_, err := m.root.Stat("consumequeue/orders")
 	require.Error(t, err)
+}
+
+// TestReplayDeletionThenCheckpoint dies at each operation of the checkpoint that
+// follows the replay of a deletion. The next life of the topic continues the
+// offsets whatever was saved of it.
+func TestReplayDeletionThenCheckpoint(t *testing.T) {
+	m := newMachine(t)
+	s := m.open()
+	fillOrders(t, s, message.OnDisk, numbered(1, 3)...)
+	require.NoError(t, s.Checkpoint(ctx))
+	fillOrders(t, s, message.OnDisk, numbered(4, 6)...)
+	row, _, err := s.Meta().Get([]byte("p/topic/orders"))
+	require.NoError(t, err)
+	require.NoError(t, s.DeleteTopic(ctx, "orders"))
+	m.kill(s)
+	m.meta(func(db *kv.DB) { // as if the process had died right behind the record
+		var b kv.Batch
+		b.Set([]byte("p/topic/orders"), row)
+		require.NoError(t, db.Apply(ctx, &b, true))
+	})
+	tap := &tap{sim: m.sim}
+	m.root = tap.fs()
+	s = m.open()
+	var dead []*crash.Sim
+	tap.do(func() {
+		tap.crash = func(c *crash.Sim) { dead = append(dead, c) }
+		tap.picks = map[int]bool{}
+		for op := range 200 {
+			tap.picks[tap.ops+1+op] = false
+		}
+	})
+	require.NoError(t, s.Checkpoint(ctx))
+	tap.do(func() { tap.picks = nil })
+	require.NoError(t, s.Close())
+	require.Greater(t, len(dead), 8)
+	for _, sim := range dead {
+		for _, next := range []*crash.Sim{sim.Kill(), sim.PowerCut(crash.KeepNone, 1), sim.PowerCut(crash.KeepAll, 1)} {
+			m := &machine{t, next, next.FS(), m.clock}
+			s := m.open()
+			require.Empty(t, s.Topics())
+			r := put(t, s, &message.Message{Topic: "orders"})
+			require.EqualValues(t, 6, r.Offset, next.Name())
+			require.NoError(t, s.Close())
+		}
+	}
 }

@@ -224,50 +224,6 @@ type HalfID string
 // log. It is empty for a message that cannot be cancelled.
 type TimerID string
 
-// VerdictKind is what a consumer decided about a record.
-type VerdictKind uint8
-
-const (
-	// Done settles one offset.
-	Done VerdictKind = iota + 1
-	// DoneThrough settles an offset and everything below it.
-	DoneThrough
-	// Retry settles the offset and delivers the record again after
-	// Verdict.After; zero lets the group's policy choose.
-	Retry
-	// DeadLetter settles the offset and keeps the record, with Verdict.Reason,
-	// among the group's dead letters.
-	DeadLetter
-	// Extend keeps a leased record invisible for Verdict.After from now on.
-	Extend
-)
-
-// String returns the name of the constant.
-func (k VerdictKind) String() string {
-	switch k {
-	case Done:
-		return "Done"
-	case DoneThrough:
-		return "DoneThrough"
-	case Retry:
-		return "Retry"
-	case DeadLetter:
-		return "DeadLetter"
-	case Extend:
-		return "Extend"
-	}
-	return "VerdictKind(" + strconv.Itoa(int(k)) + ")"
-}
-
-// Verdict settles, retries or extends one record for a group.
-type Verdict struct {
-	Queue  Queue
-	Offset int64
-	Kind   VerdictKind
-	After  time.Duration
-	Reason string
-}
-
 // Mark ties derived state to the log: Offset is the log position the state was
 // built to, Fingerprint the checksum of the record that ends there. At the very
 // start of a log, where no record ends, Fingerprint is zero.

@@ -1,0 +1,3 @@
+// Package consumer receives messages for a group: pushed to handlers, pulled, or
+// leased.
+package consumer

@@ -29,8 +29,9 @@ type Engine interface {
 
 	// Groups is where members join and get their claims.
 	Groups() *group.Coordinator
-	// Standing is how far the claim's group has come in the claim's queue.
-	Standing(ctx context.Context, c group.Claim) (message.Standing, error)
+	// Standing is how far the claim's group has come in a queue. A claim on a
+	// queue tells of that queue alone, the claim on a seat of any queue.
+	Standing(ctx context.Context, c group.Claim, q message.Queue) (message.Standing, error)
 	// Settle carries out verdicts, each atomic by itself: a crash or an error
 	// between two leaves the later ones undone. Under a stale claim nothing
 	// changes and the error is ErrFenced. A claim on a queue settles that queue

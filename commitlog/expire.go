@@ -26,12 +26,18 @@ func (l *Log) Expire(before int64) (removed []Segment, err error) {
 	if len(list) < 2 || list[0].end() > before {
 		return nil, nil
 	}
-	// An old watermark after a power cut must not name what is gone.
-	if err := l.SaveDurably(); err != nil {
+	if err := l.Poison(); err != nil {
 		return nil, err
 	}
-	for len(list) > 1 && list[0].end() <= before {
-		s := list[0]
+	n := 1
+	for n < len(list)-1 && list[n].end() <= before {
+		n++
+	}
+	// The watermark must not name what is gone, and tells what went from what was lost.
+	if err := l.wm.saveStart(list[n].base); err != nil {
+		return nil, l.breakDown("sync the watermark", err)
+	}
+	for _, s := range list[:n] {
 		if err := l.segs.dir.Remove(s.name); err != nil {
 			return removed, fmt.Errorf("commitlog: expire: %w", err)
 		}
@@ -40,7 +46,6 @@ func (l *Log) Expire(before int64) (removed []Segment, err error) {
 		if err := l.segs.dir.SyncDir("."); err != nil {
 			return removed, fmt.Errorf("commitlog: expire: %w", err)
 		}
-		list = l.segs.all()
 	}
 	return removed, nil
 }

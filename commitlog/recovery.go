@@ -105,6 +105,9 @@ func (r *recoverer) run() error {
 	if err := r.readWatermark(); err != nil {
 		return err
 	}
+	if err := r.checkStart(); err != nil {
+		return err
+	}
 	if err := r.checkWatermark(); err != nil {
 		return err
 	}
@@ -141,7 +144,7 @@ func (r *recoverer) run() error {
 	// Invariant: the clean mark is gone, and W and owner are durable, before the
 	// first append: they say how to read what is appended from now on.
 	return l.wm.open(l.state, r.found, slot{
-		sequence: r.slot.sequence, mark: r.scan.mark, maxUnsynced: l.o.MaxUnsynced, owner: l.o.Owner,
+		sequence: r.slot.sequence, mark: r.scan.mark, maxUnsynced: l.o.MaxUnsynced, owner: l.o.Owner, start: r.slot.start,
 	})
 }
 
@@ -219,7 +222,7 @@ func (r *recoverer) readWatermark() error {
 	r.slot, r.found = s, found
 	if !found {
 		r.slot.maxUnsynced = l.o.MaxUnsynced
-		r.slot.mark.Offset = r.startPosition()
+		r.slot.mark.Offset, r.slot.start = r.startPosition(), r.startPosition()
 		r.stranger = true
 		l.recovery.Import = len(l.segs.all()) > 0
 		return nil
@@ -244,6 +247,35 @@ func (r *recoverer) filesEnd() int64 {
 	return 0
 }
 
+// checkStart demands that the log begins where it did: a first file that is lost
+// must not look like one that has expired. A file in front of the start is what an
+// expiry left that died half way.
+func (r *recoverer) checkStart() error {
+	l := r.l
+	list := l.segs.all()
+	if !r.found || len(list) == 0 || list[0].base <= r.slot.start {
+		return nil
+	}
+	first := list[0].base
+	switch bad := (&message.CorruptError{Path: l.segs.dir.Path(segmentName(r.slot.start)), Reason: "segment missing"}); {
+	case l.o.AcceptLog:
+		l.recovery.Accepted = true
+		r.slot.start = first
+		return nil
+	case l.o.ReadOnly:
+		l.recovery.Damage = append(l.recovery.Damage, bad)
+		var lost []*segment
+		for n := min((first-r.slot.start)/l.o.SegmentSize, maxLost); n > 0; n-- {
+			lost = append(lost, newSegment(first-n*l.o.SegmentSize, l.o.SegmentSize))
+		}
+		list = append(lost, list...)
+		l.segs.list.Store(&list)
+		return nil
+	default:
+		return bad
+	}
+}
+
 // checkWatermark demands that the log holds the record that the watermark names.
 func (r *recoverer) checkWatermark() error {
 	l, m := r.l, r.slot.mark
@@ -266,7 +298,7 @@ func (r *recoverer) checkWatermark() error {
 	case l.o.AcceptLog:
 		l.recovery.Accepted = true
 		r.slot.mark = message.Mark{Offset: r.startPosition()}
-		r.slot.clean, r.stranger = false, true
+		r.slot.clean, r.stranger, r.slot.start = false, true, r.startPosition()
 		return nil
 	case l.o.ReadOnly:
 		l.recovery.Damage = append(l.recovery.Damage, bad)

@@ -145,6 +145,9 @@ func TestTornOrCorrupt(t *testing.T) {
 		{name: "first file gone in the middle", n: 60, synced: 58, damage: func(s *scene) {
 			require.NoError(t, s.sim.FS().Remove("commitlog/"+segmentName(sceneSegment)))
 		}, corrupt: "segment missing"},
+		{name: "first file gone", n: 60, synced: 58, damage: func(s *scene) {
+			require.NoError(t, s.sim.FS().Remove("commitlog/"+segmentName(0)))
+		}, corrupt: "segment missing"},
 		{name: "file too short", n: 12, synced: 8, damage: func(s *scene) {
 			s.make(0, sceneSegment-1)
 		}, corrupt: "bytes instead of"},
@@ -424,6 +427,82 @@ func TestAcceptLog(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, l.Recovery().Clean)
 	require.NoError(t, l.Close())
+}
+
+// TestFirstSegment tells a first file that is lost from one that has expired.
+func TestFirstSegment(t *testing.T) {
+	s := newScene(t, 80, 80, true)
+	segment := func(i int64) string { return "commitlog/" + segmentName(i*sceneSegment) }
+	one, err := fs.Read(s.sim.FS(), segment(1))
+	require.NoError(t, err)
+	l, err := s.open(s.o)
+	require.NoError(t, err)
+	removed, err := l.Expire(2 * sceneSegment)
+	require.NoError(t, err)
+	require.Len(t, removed, 2)
+	killed := s.sim.Kill()
+	require.NoError(t, l.Close())
+
+	t.Run("expired", func(t *testing.T) {
+		l, err := s.open(s.o)
+		require.NoError(t, err)
+		require.EqualValues(t, 2*sceneSegment, l.Start())
+		require.NoError(t, l.Close())
+	})
+	t.Run("expiry died half way", func(t *testing.T) {
+		require.NoError(t, fs.WriteFile(s.sim.FS(), segment(1), one))
+		l, err := s.open(s.o)
+		require.NoError(t, err)
+		require.EqualValues(t, sceneSegment, l.Start())
+		require.NoError(t, l.Close())
+		require.NoError(t, s.sim.FS().Remove(segment(1)))
+	})
+	t.Run("either slot of the watermark", func(t *testing.T) {
+		sim := s.sim
+		for off := int64(0); off < 2*slotSize; off += slotSize {
+			s.sim = killed.Kill()
+			f, err := s.sim.FS().Open("ember/synced", 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt([]byte("x"), off+20)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			l, err := s.open(s.o)
+			require.NoError(t, err)
+			require.NoError(t, l.Close())
+		}
+		s.sim = sim
+	})
+	t.Run("lost", func(t *testing.T) {
+		require.NoError(t, s.sim.FS().Remove(segment(2)))
+		before := bytesOf(t, s.sim.FS())
+		_, err := s.open(s.o)
+		var bad *message.CorruptError
+		require.ErrorAs(t, err, &bad)
+		require.Equal(t, s.sim.FS().Path(segment(2)), bad.Path)
+		require.Equal(t, "segment missing", bad.Reason)
+
+		ro := s.o
+		ro.ReadOnly = true
+		l, err := s.open(ro)
+		require.NoError(t, err)
+		require.EqualValues(t, 2*sceneSegment, l.Start())
+		require.Equal(t, []error{bad}, l.Recovery().Damage)
+		_, err = l.Scan(l.Start(), l.Visible(), func(*message.Record) error { return nil })
+		require.ErrorIs(t, err, message.ErrCorrupt)
+		require.NoError(t, l.Close())
+		require.Equal(t, before, bytesOf(t, s.sim.FS()))
+
+		s.o.AcceptLog = true
+		l, err = s.open(s.o)
+		require.NoError(t, err)
+		require.True(t, l.Recovery().Accepted)
+		require.EqualValues(t, 3*sceneSegment, l.Start())
+		require.NoError(t, l.Close())
+		s.o.AcceptLog = false
+		l, err = s.open(s.o)
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	})
 }
 
 func TestReadOnlyBesideWriter(t *testing.T) {

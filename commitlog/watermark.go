@@ -17,7 +17,7 @@ import (
 const (
 	syncedName = "synced"
 	slotSize   = 512
-	slotBytes  = 56
+	slotBytes  = 60
 	slotMagic  = "EMBSYNC1"
 	slotClean  = 1
 )
@@ -29,6 +29,7 @@ type slot struct {
 	clean       bool         // the log was closed behind it
 	maxUnsynced int64        // W in force while records behind it are written
 	owner       uint64
+	start       int64 // no segment from here on has expired
 }
 
 func (s *slot) encode(b []byte) {
@@ -44,14 +45,14 @@ func (s *slot) encode(b []byte) {
 	be.PutUint32(b[28:], flags)
 	be.PutUint64(b[32:], uint64(s.maxUnsynced))
 	be.PutUint64(b[40:], s.owner)
-	be.PutUint32(b[48:], 0)
-	be.PutUint32(b[52:], crc32.ChecksumIEEE(b[:52]))
+	be.PutUint64(b[48:], uint64(s.start))
+	be.PutUint32(b[56:], crc32.ChecksumIEEE(b[:56]))
 }
 
 // decode reads a slot; ok is false for one that was never written or is torn.
 func (s *slot) decode(b []byte) (ok bool) {
 	be := binary.BigEndian
-	if len(b) < slotBytes || string(b[:8]) != slotMagic || be.Uint32(b[52:]) != crc32.ChecksumIEEE(b[:52]) {
+	if len(b) < slotBytes || string(b[:8]) != slotMagic || be.Uint32(b[56:]) != crc32.ChecksumIEEE(b[:56]) {
 		return false
 	}
 	*s = slot{
@@ -60,8 +61,9 @@ func (s *slot) decode(b []byte) (ok bool) {
 		clean:       be.Uint32(b[28:])&slotClean != 0,
 		maxUnsynced: int64(be.Uint64(b[32:])),
 		owner:       be.Uint64(b[40:]),
+		start:       int64(be.Uint64(b[48:])),
 	}
-	return s.mark.Offset >= 0 && s.maxUnsynced > 0
+	return s.mark.Offset >= 0 && s.maxUnsynced > 0 && s.start >= 0
 }
 
 // watermark is the open file. Saves alternate between two slots in sectors of
@@ -159,6 +161,18 @@ func (w *watermark) saveDurably() error {
 		return fmt.Errorf("commitlog: sync watermark: %w", err)
 	}
 	return nil
+}
+
+// saveStart notes, durably and in both slots, that what lies below start may go. An
+// older slot would call it lost, and a power cut can tear the newest one.
+func (w *watermark) saveStart(start int64) error {
+	w.mu.Lock()
+	w.last.start = max(w.last.start, start)
+	w.mu.Unlock()
+	if err := w.saveDurably(); err != nil {
+		return err
+	}
+	return w.saveDurably()
 }
 
 // saveClean marks the log as closed behind the last saved mark.

@@ -244,6 +244,7 @@ func TestBadDirectory(t *testing.T) {
 		{"segment is short", func(dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "commitlog", segment), 1000)) }, nil, store.ErrCorrupt, corruptAt(segment, 1000)},
 		{"segment is long", func(dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "commitlog", segment), 65<<10)) }, nil, store.ErrCorrupt, corruptAt(segment, 64<<10)},
 		{"segment in the middle is missing", func(dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "commitlog", second64))) }, nil, store.ErrCorrupt, nil},
+		{"first segment is missing", func(dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "commitlog", segment))) }, nil, store.ErrCorrupt, corruptAt(segment, 0)},
 		{"commitlog is missing", func(dir string) { require.NoError(t, os.RemoveAll(filepath.Join(dir, "commitlog"))) }, nil, store.ErrMissing, missing("commitlog")},
 		{"commitlog is empty", func(dir string) { clearDir(t, filepath.Join(dir, "commitlog")) }, nil, store.ErrMissing, missing("commitlog")},
 		{"meta is missing", func(dir string) { require.NoError(t, os.RemoveAll(filepath.Join(dir, "ember/meta"))) }, nil, store.ErrMissing, missing("ember/meta")},

@@ -366,6 +366,47 @@ func TestRecoveryWrongFiles(t *testing.T) {
 	}
 }
 
+// A first file that is lost must not look like one that has expired.
+func TestRecoveryFirstSegment(t *testing.T) {
+	m := newMachine(t)
+	s := m.open(store.WithRetention(time.Hour))
+	fillOrders(t, s, message.OnDisk, numbered(1, 100)...)
+	m.clock.Advance(2 * time.Hour)
+	fillOrders(t, s, message.OnDisk, numbered(101, 200)...)
+	old := m.read(firstSegment)
+	require.NoError(t, s.Retain())
+	start := s.Log().Start()
+	require.EqualValues(t, len(old), start)
+	require.NoError(t, s.Close())
+	s = m.open()
+	require.True(t, s.Stats().Recovery.Clean)
+	require.NoError(t, s.Close())
+
+	m.write(firstSegment, old) // as if retention had died before it took the file
+	s = m.open(store.WithRetention(time.Hour))
+	require.Zero(t, s.Log().Start())
+	checkOK(t, s)
+	require.NoError(t, s.Retain())
+	require.Equal(t, start, s.Log().Start())
+	require.NoError(t, s.Close())
+
+	first := fmt.Sprintf("commitlog/%020d", start)
+	require.NoError(t, m.root.Remove(first))
+	bad := m.corrupt()
+	require.Equal(t, m.root.Path(first), bad.Path)
+	require.Equal(t, "segment missing", bad.Reason)
+
+	s = m.open(store.WithAcceptLog())
+	require.Greater(t, s.Log().Start(), start)
+	from, end, err := s.Bounds(orders)
+	require.NoError(t, err)
+	require.EqualValues(t, 200, end)
+	b, err := s.Read(ctx, orders, from, message.Limit{Count: 1}, nil)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, b.Records[0].Position(), s.Log().Start())
+	checkOK(t, s)
+}
+
 func TestRecoveryPreparedSegment(t *testing.T) {
 	m := newMachine(t)
 	s := m.open()

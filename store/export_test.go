@@ -65,7 +65,7 @@ func (s *Store) Abandon() (err error) {
 }
 
 // WithoutYield makes leaders of a group commit wait for nobody.
-func WithoutYield() Option { return func(c *config) { c.noYield = true } }
+func WithoutYield() Option { return func(c *config) { c.env.NoYield = true } }
 
 // Root is the folder that the store works in.
 func (s *Store) Root() fs.FS { return s.root }

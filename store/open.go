@@ -205,7 +205,7 @@ func (s *Store) openLog(g *gate) error {
 		},
 		Apply:   s.dispatch.live,
 		Release: s.release,
-		NoYield: s.cfg.noYield,
+		NoYield: s.cfg.env.NoYield,
 		Logger:  s.cfg.logger,
 	})
 	if err != nil {

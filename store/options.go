@@ -80,7 +80,6 @@ type config struct {
 	checkpointLog int64
 	readOnly      bool
 	reserve       int64 // see commitlog.Options.DiskReserve; tests change it
-	noYield       bool  // tests measure what yielding costs
 	errs          []error
 }
 

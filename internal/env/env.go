@@ -21,6 +21,9 @@ type Env struct {
 	Manual bool
 	// PID identifies the process in the abort file.
 	PID int
+	// NoYield makes leaders of a group commit wait for nobody: what yielding
+	// costs and gains is measured against it.
+	NoYield bool
 }
 
 // Real is the operating system.

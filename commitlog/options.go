@@ -62,6 +62,9 @@ type Options struct {
 	// Foreign are the known ranges that another program wrote, in order. In them
 	// a record has only its body's checksum.
 	Foreign []Range
+	// Import says that there is no watermark because another program made the
+	// log: all of it is one foreign range.
+	Import bool
 
 	// Verify is a mark from which on everything is read at Open, so that damage
 	// in front of the watermark is found before anything is changed.

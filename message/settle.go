@@ -27,6 +27,10 @@ const (
 	// Failed counts a failed delivery of a record that stays unsettled in its
 	// place, for groups that keep order.
 	Failed
+	// Begin says that a group begins at the offset in a queue in which it has
+	// settled nothing yet; otherwise it does nothing. Of members that share a
+	// queue, the first one decides.
+	Begin
 )
 
 // String returns the name of the constant.
@@ -44,6 +48,8 @@ func (k VerdictKind) String() string {
 		return "Extend"
 	case Failed:
 		return "Failed"
+	case Begin:
+		return "Begin"
 	}
 	return "VerdictKind(" + strconv.Itoa(int(k)) + ")"
 }

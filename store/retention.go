@@ -27,7 +27,7 @@ const (
 func (s *Store) retain() error {
 	now := s.cfg.env.Clock.Now()
 	usage, err := s.look()
-	if err != nil {
+	if err != nil || s.pins.Load() > 0 {
 		return err
 	}
 	used := usedPercent(usage)
@@ -132,6 +132,9 @@ func usedPercent(u fs.Usage) int {
 func (s *Store) expire(before int64) error {
 	s.expiring.Lock()
 	defer s.expiring.Unlock()
+	if s.pins.Load() > 0 {
+		return nil // a copy has begun meanwhile
+	}
 	if _, err := s.timers.Carry(s.ctx, before); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type Store struct {
 	expiredFiles atomic.Bool  // queue files wait for the next checkpoint to go
 	saving       sync.Mutex   // one checkpoint at a time
 	expiring     sync.Mutex   // starts of queues move; before topics.change
+	pins         atomic.Int32 // copies under way, which need every segment
 	nudge        chan struct{}
 	work         work // the background goroutine's own
 

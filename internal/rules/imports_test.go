@@ -81,6 +81,7 @@ var rules = map[string]rule{
 	// fstest is a test suite that more than one package's tests call.
 	"internal/fs/fstest": {inside: []string{"internal/fs"}, outside: []string{testify}},
 	"internal/kv":        {inside: []string{"internal/fs", "internal/clock", "internal/plant"}, outside: []string{pebble}},
+	"internal/archive":   {inside: []string{"internal/fs"}, outside: []string{compress}},
 	"internal/rules":     {},
 }
 

@@ -18,7 +18,7 @@ func BenchmarkTransactions(b *testing.B) {
 	const producers, turn = 64, 4000
 	s, err := store.Open(b.TempDir())
 	require.NoError(b, err)
-	put := putter(s, 1<<10)
+	put := putter(s, benchMessage("orders", 1<<10))
 	transact := func() func() error {
 		m := benchMessage("orders", 1<<10)
 		return func() error {

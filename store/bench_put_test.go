@@ -38,16 +38,16 @@ func BenchmarkPut(b *testing.B) {
 						}
 						return
 					}
-					produce(b, producers, b.N, putter(s, size))
+					produce(b, producers, b.N, putter(s, benchMessage("orders", size)))
 				})
 			}
 		}
 	}
 }
 
-func putter(s *store.Store, size int) func() func() error {
+func putter(s *store.Store, m *message.Message) func() func() error {
 	return func() func() error {
-		m, ctx := benchMessage("orders", size), context.Background()
+		ctx := context.Background()
 		return func() error { _, err := s.Put(ctx, m); return err }
 	}
 }
@@ -123,7 +123,7 @@ func BenchmarkPutAsync(b *testing.B) {
 // BenchmarkLimit is what BenchmarkPut cannot exceed.
 func BenchmarkLimit(b *testing.B) {
 	for _, size := range []int{100, 1 << 10, 16 << 10} {
-		rec := benchRecord(b, size)
+		rec := benchRecord(b, benchMessage("orders", size))
 		for _, kind := range []limitKind{growing, reserved, rewritten} {
 			b.Run(fmt.Sprintf("size=%d/pwrite/%v", size, kind), func(b *testing.B) {
 				r := newRawLog(b, b.TempDir(), kind)

@@ -26,8 +26,9 @@ type Log struct {
 	// Owned by the write leader.
 	buf        []byte
 	lastStored int64
-	expected   int  // groups that the next sync can have if everybody comes back; under mu
-	anyClosed  bool // a sequence has been closed
+	paved      int64 // an InCache log's pages are made up to here
+	expected   int   // groups that the next sync can have if everybody comes back; under mu
+	anyClosed  bool  // a sequence has been closed
 	yield      yielder
 	placed     message.Mark // the last record written
 	active     atomic.Pointer[segment]

@@ -14,6 +14,11 @@ const (
 	graspStep   = 1 << 20   // what an appender that has caught up reserves
 	firstStep   = 4 << 20   // reservations of a log that is InCache
 	largestStep = 64 << 20
+
+	// paveStep is how far the pages behind an InCache append are made with it. The
+	// kernel looks through all blocks of a page that is written to, so larger ones
+	// cost every small write more than they save.
+	paveStep = 64 << 10
 )
 
 // runway is the part of a segment ahead of the tail that takes appends without
@@ -59,6 +64,20 @@ func (l *Log) reach(h *handle, end int64) error {
 		return nil
 	}
 	return l.reserve(h, end-ready, max(end-ready, graspStep))
+}
+
+// pave returns how many zeros a write that ends at end is to carry behind it. A
+// record that begins a page makes the kernel find one, clear it and look up its
+// block, for every 4 KiB anew; zeros up to the next boundary make all of them at
+// once, as one large page. They stay inside the runway, so they need no room
+// that a record does not. The write leader calls it.
+func (l *Log) pave(seg *segment, end int64) (pad int64) {
+	if l.o.OnDisk || end <= l.paved {
+		return 0
+	}
+	boundary := seg.base + ((end-seg.base)/paveStep+1)*paveStep
+	l.paved = max(end, min(boundary, seg.run.ready.Load()))
+	return l.paved - end
 }
 
 // reserve extends the runway by want bytes, or at least by need. The caller

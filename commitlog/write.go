@@ -34,7 +34,7 @@ func (l *Log) write(b *batch) error {
 		}
 		return l.failed("extend", err)
 	}
-	p := l.place(b, tail, now)
+	p := l.place(b, tail, l.pave(seg, tail+b.size), now)
 	if _, err := h.file.WriteAt(p, tail-seg.base); err != nil {
 		l.takeBack(b)
 		if !isFull(err) {
@@ -53,15 +53,16 @@ func (l *Log) write(b *batch) error {
 }
 
 // place stamps every record of the batch from position at on and returns the
-// bytes to write: a single record's own, or all copied into the log's buffer.
-func (l *Log) place(b *batch, at int64, now time.Time) []byte {
+// bytes to write: a single record's own, or all copied into the log's buffer,
+// with pad zeros behind them.
+func (l *Log) place(b *batch, at, pad int64, now time.Time) []byte {
 	// Invariant: store times never run backwards in the log, whatever the clock does.
 	stored := max(now.UnixMilli(), l.lastStored)
 	l.lastStored = stored
-	single := b.count == 1 && len(b.head.Entries) == 1
-	if !single && int64(cap(l.buf)) < b.size {
+	single := pad == 0 && b.count == 1 && len(b.head.Entries) == 1
+	if !single && int64(cap(l.buf)) < b.size+pad {
 		putBuf(l.buf)
-		l.buf = getBuf(int(b.size))
+		l.buf = getBuf(int(b.size + paveStep))
 	}
 	buf := l.buf[:0]
 	for g := b.head; g != nil; g = g.next {
@@ -80,7 +81,7 @@ func (l *Log) place(b *batch, at int64, now time.Time) []byte {
 			buf = append(buf, e.Draft.Bytes()...)
 		}
 	}
-	return buf
+	return append(buf, zeros[:pad]...)
 }
 
 // takeBack gives the offsets of a batch back to their sequences, the last first.

@@ -40,7 +40,8 @@ type Engine interface {
 	// Lease takes up to n records of the claim's queue that match f and that
 	// nobody else sees, for so long, without waiting for more. Records that do
 	// not match are settled. A record whose attempts exceed maxAttempts (zero:
-	// the group's) becomes a dead letter instead of being returned. A record that
+	// the group's), or whose ExpireAt has passed, becomes a dead letter instead of
+	// being returned. A record that
 	// becomes visible sooner than LeaseBatch.Wait said, because its receiver gave
 	// it back, wakes the watches of its queue.
 	Lease(ctx context.Context, c group.Claim, f message.Filter, n message.Limit, invisible time.Duration, maxAttempts int) (message.LeaseBatch, error)

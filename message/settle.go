@@ -15,7 +15,8 @@ const (
 	// the first one to read, which may be -1, only says where a group begins.
 	DoneThrough
 	// Retry settles the offset and delivers a copy of the record again after
-	// Verdict.After; zero lets the engine's table choose by the record's attempt.
+	// Verdict.After; zero lets the engine's table choose by the record's attempt,
+	// and less than zero is at once.
 	// A record that has been retried as often as the group allows becomes a dead
 	// letter instead. A leased record is not copied: it becomes visible again.
 	Retry

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/embermq/embermq/consumequeue"
@@ -39,7 +40,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	if err := s.usable(); err != nil {
 		return r, err
 	}
-	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]*span)}
+	c := &checker{s: s, ctx: ctx, report: &r, seen: make(map[message.Queue]*span), lost: -1, firstLost: math.MaxInt64}
 	if err := c.files(); err != nil {
 		return r, err
 	}
@@ -65,10 +66,13 @@ type checker struct {
 	ctx    context.Context
 	report *Report
 	seen   map[message.Queue]*span // by the log
+	lost   int64                   // where the last filler lies
+	// firstLost is where the first filler lies: a queue may begin behind it.
+	firstLost int64
 }
 
 // span is what the log holds of a queue, [first, next), and where its last record lies.
-type span struct{ first, next, position int64 }
+type span struct{ first, next, position, firstPosition int64 }
 
 func (c *checker) damage(path string, offset int64, format string, args ...any) {
 	c.report.Damages = append(c.report.Damages, Damage{path, offset, fmt.Sprintf(format, args...)})
@@ -88,6 +92,10 @@ func (c *checker) log(end int64) error {
 	return c.s.log.Walk(c.ctx, end, func(r *message.Record) {
 		c.report.Records++
 		c.report.Bytes += int64(r.Size())
+		if r.Filler() {
+			c.lost = r.Position()
+			c.firstLost = min(c.firstLost, c.lost)
+		}
 		if !r.Dispatchable() || !c.s.topics.alive(r.Topic(), r.Position()) {
 			return
 		}
@@ -97,9 +105,9 @@ func (c *checker) log(end int64) error {
 			// The record is lent. An entry that is there is never assigned again: that
 			// would put the lent text into the map's key.
 			name.Topic = strings.Clone(name.Topic)
-			sp = &span{first: r.Offset()}
+			sp = &span{first: r.Offset(), firstPosition: r.Position()}
 			c.seen[name] = sp
-		} else if r.Offset() != sp.next && !c.s.foreign(r.Position()) {
+		} else if r.Offset() != sp.next && !c.s.foreign(r.Position()) && !(sp.position < c.lost && r.Offset() > sp.next) {
 			if sp.position < c.s.log.Start() { // what lay in between has expired meanwhile
 				sp.next, sp.position = r.Offset()+1, r.Position()
 				return
@@ -162,7 +170,7 @@ func (c *checker) queues(end int64) error {
 		start, have := q.entries.Bounds()
 		from := q.topic.row.Load().start(q.name.ID)
 		seen := c.seen[q.name]
-		if noted && start > from && (seen == nil || seen.first > from) {
+		if noted && start > from && (seen == nil || seen.first > from && seen.firstPosition < c.firstLost) {
 			c.damage(c.s.logFS.Path("."), 0, "records %d..%d of %s are gone, and retention did not drop them", from, start-1, q.name)
 		}
 		if seen != nil && have < seen.next {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/kv"
 )
 
@@ -22,16 +23,34 @@ func (c *checker) files() error {
 	return c.s.queues.CheckImage(report)
 }
 
+func belongsInRoot(e fs.Entry) bool {
+	switch e.Name {
+	case dirState, dirLog, dirQueues, dirIndex, "config", "checkpoint", "lock", abortName, abortName + ".bak", "lost+found",
+		"timerwheel", "timerlog": // RocketMQ's own
+		return true
+	}
+	return false
+}
+
+func belongsInState(e fs.Entry) bool {
+	switch e.Name {
+	case formatName, syncedName, foreignName, "queues", "index":
+		return !e.Dir
+	case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", abortName + ".tmp", "queues.tmp", "index.tmp":
+		return true // what a crash leaves; the next write of that file removes it
+	case dirMeta, "aside":
+		return e.Dir
+	}
+	return false
+}
+
 func (c *checker) root() error {
 	entries, err := c.s.root.List(".")
 	if err != nil {
 		return fmt.Errorf("store: list %s: %w", c.s.root.Path("."), err)
 	}
 	for _, e := range entries {
-		switch e.Name {
-		case dirState, dirLog, dirQueues, dirIndex, "config", "checkpoint", "lock", abortName, abortName + ".bak", "lost+found",
-			"timerwheel", "timerlog": // RocketMQ's own
-		default:
+		if !belongsInRoot(e) {
 			c.damage(c.s.root.Path(e.Name), 0, "stray name in the store's directory")
 		}
 	}
@@ -44,19 +63,9 @@ func (c *checker) state() error {
 		return fmt.Errorf("store: list %s: %w", c.s.state.Path("."), err)
 	}
 	for _, e := range entries {
-		switch e.Name {
-		case formatName, syncedName, foreignName, "queues", "index":
-			if !e.Dir {
-				continue
-			}
-		case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", abortName + ".tmp", "queues.tmp", "index.tmp":
-			continue // what a crash leaves; the next write of that file removes it
-		case dirMeta, "aside":
-			if e.Dir {
-				continue
-			}
+		if !belongsInState(e) {
+			c.damage(c.s.state.Path(e.Name), 0, "stray file")
 		}
-		c.damage(c.s.state.Path(e.Name), 0, "stray file")
 	}
 	return nil
 }

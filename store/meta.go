@@ -46,6 +46,8 @@ func mapMeta(err error) error {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, kv.ErrPoisoned):
 		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	case errors.Is(err, kv.ErrCorrupt):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err
 }

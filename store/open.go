@@ -179,7 +179,7 @@ func (s *Store) openLog(g *gate) error {
 		return err
 	}
 	s.dispatch.grown, s.dispatch.entry, s.dispatch.foreign = s.grown, s.entryOf, s.foreign
-	s.dispatch.readOnly = s.cfg.readOnly
+	s.dispatch.readOnly, s.dispatch.lost = s.cfg.readOnly, -1
 	s.log, err = commitlog.Open(s.logFS, s.state, commitlog.Options{
 		SegmentSize: s.format.segmentSize,
 		MaxUnsynced: s.cfg.maxUnsynced,

@@ -39,6 +39,8 @@ type queue struct {
 	seq     *commitlog.Sequence // the next queue offset; moved by the log's leader
 	entries *consumequeue.Queue
 	watch   *watchList
+
+	replayed int64 // position of the last record that Open has replayed
 }
 
 // ConsumeQueue lets the consume queues find their handle in a record's Home.

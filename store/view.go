@@ -42,6 +42,7 @@ type dispatcher struct {
 	grown    func(offset int64) // tells the background how far the views have come
 	records  int                // applied since the last freeze
 	readOnly bool
+	lost     int64 // where the last filler that was replayed lies, -1 for none
 }
 
 // live applies what the log has just made visible, then wakes the readers.
@@ -82,6 +83,10 @@ func (d *dispatcher) others(b []byte, q *queue) {
 func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	pos := r.Position()
 	d.storeMS = r.StoredAtMillis()
+	if r.Filler() {
+		d.lost = pos
+		return nil
+	}
 	name := r.Queue()
 	if !d.topics.alive(name.Topic, pos) {
 		return nil
@@ -92,7 +97,7 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	}
 	r.Home = q
 	if pos >= from.queues && r.Dispatchable() {
-		if err := q.replay(r, d.entry(r), d.foreign(pos), d.readOnly); err != nil {
+		if err := q.replay(r, d.entry(r), d.foreign(pos), d.readOnly || q.replayed < d.lost); err != nil {
 			return err
 		}
 	}
@@ -115,12 +120,14 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 // one: a queue with a hole would deliver other messages than were acknowledged.
 // Below the start lies what retention was about to drop. An empty queue begins
 // where its first kept record says. Another program's records may repeat or jump.
-// A read-only store goes on behind damage: blanks take the places of what is lost.
-func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign, readOnly bool) error {
+// Where the log has lost records, blanks take their places: behind a filler, and in
+// a read-only store behind damage.
+func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign, lost bool) error {
+	q.replayed = r.Position()
 	start, end := q.entries.Bounds()
 	offset := r.Offset()
 	switch {
-	case offset == end, offset > end && (start == end || readOnly && !foreign):
+	case offset == end, offset > end && (start == end || lost && !foreign):
 		q.entries.Append(offset, e)
 	case foreign:
 		// RocketMQ's rule for jumps, and for repeats better than its own, which is

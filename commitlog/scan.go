@@ -81,6 +81,39 @@ func (l *Log) Resume(from int64) (position int64, ok bool, err error) {
 	return position, ok && position < l.visible.Load(), err
 }
 
+// errPassed ends the scan of Covered.
+var errPassed = errors.New("commitlog: passed")
+
+// Covered reports that no record of size bytes begins at position, because whole
+// ones lie across it. false means that one does, or did before it was damaged.
+func (l *Log) Covered(position, size int64) (bool, error) {
+	s := l.segs.find(position)
+	if s == nil {
+		return false, fmt.Errorf("commitlog: look at %d: %w", position, message.ErrNotFound)
+	}
+	covered := true
+	for at := s.base; ; {
+		end, err := l.Scan(at, s.end(), func(r *message.Record) error {
+			if r.Position()+int64(r.Size()) <= position {
+				return nil
+			}
+			covered = r.Position() != position || int64(r.Size()) != size
+			return errPassed
+		})
+		if !errors.Is(err, message.ErrCorrupt) {
+			if errors.Is(err, errPassed) {
+				err = nil
+			}
+			return covered, err
+		}
+		next, ok, err := l.Resume(end + 1)
+		if err != nil || !ok || next > position {
+			return false, err
+		}
+		at = next
+	}
+}
+
 // Walk calls f for every record from the log's start to end, as Scan does, and
 // bad for every stretch that is damaged, behind which it goes on. Segments that
 // expire meanwhile are left out. Nothing is changed. The error is ctx's or one of reading.

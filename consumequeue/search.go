@@ -43,7 +43,7 @@ func (q *Queue) FirstAt(minPosition int64) (int64, error) {
 	if e, err := q.at(start); err != nil || !e.Blank() && e.Position >= minPosition {
 		return start, err
 	}
-	to, err := q.search(start, end, func(e Entry) (bool, error) { return e.Position >= minPosition, nil })
+	to, err := q.search(start, end, func(_ int64, e Entry) (bool, error) { return e.Position >= minPosition, nil })
 	if err != nil {
 		return start, err
 	}
@@ -76,10 +76,10 @@ func (q *Queue) moveStart(minPosition int64) error {
 //	between two          the right one    the left one
 //
 // Of an empty queue it is the start.
-func (q *Queue) OffsetAt(ms int64, bound message.Bound, storedAt func(Entry) (int64, error)) (int64, error) {
+func (q *Queue) OffsetAt(ms int64, bound message.Bound, storedAt func(offset int64, e Entry) (int64, error)) (int64, error) {
 	start, end := q.Bounds()
-	behind := func(e Entry) (bool, error) {
-		at, err := storedAt(e)
+	behind := func(offset int64, e Entry) (bool, error) {
+		at, err := storedAt(offset, e)
 		if errors.Is(err, message.ErrOutOfRange) || errors.Is(err, message.ErrNotFound) {
 			return false, nil
 		}
@@ -107,7 +107,7 @@ func (q *Queue) OffsetAt(ms int64, bound message.Bound, storedAt func(Entry) (in
 
 // search returns the first offset of [lo, hi) from which on behind holds, or hi.
 // A pre-blank entry counts as the record after it.
-func (q *Queue) search(lo, hi int64, behind func(Entry) (bool, error)) (int64, error) {
+func (q *Queue) search(lo, hi int64, behind func(int64, Entry) (bool, error)) (int64, error) {
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		at, err := q.skipBlank(mid, hi)
@@ -122,7 +122,7 @@ func (q *Queue) search(lo, hi int64, behind func(Entry) (bool, error)) (int64, e
 		if err != nil {
 			return 0, err
 		}
-		ok, err := behind(e)
+		ok, err := behind(at, e)
 		if err != nil {
 			return 0, fmt.Errorf("consumequeue: queue %s offset %d: %w", q.name, at, err)
 		}

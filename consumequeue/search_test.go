@@ -20,7 +20,7 @@ func TestOffsetAt(t *testing.T) {
 		if flushed {
 			require.NoError(t, s.Flush())
 		}
-		storedAt := func(e Entry) (int64, error) { return times[e.Position/100], nil }
+		storedAt := func(_ int64, e Entry) (int64, error) { return times[e.Position/100], nil }
 		for _, c := range []struct {
 			situation    string
 			ms           int64
@@ -45,10 +45,10 @@ func TestOffsetAt(t *testing.T) {
 				require.Equal(t, c.upper, max(got, 3), "upper")
 			})
 		}
-		_, err := q.OffsetAt(20, message.Lower, func(Entry) (int64, error) { return 0, errTest })
+		_, err := q.OffsetAt(20, message.Lower, func(int64, Entry) (int64, error) { return 0, errTest })
 		require.ErrorIs(t, err, errTest)
 		// Records that have expired count as older than everything.
-		got, err := q.OffsetAt(0, message.Lower, func(e Entry) (int64, error) {
+		got, err := q.OffsetAt(0, message.Lower, func(_ int64, e Entry) (int64, error) {
 			if e.Position < 600 {
 				return 0, fmt.Errorf("gone: %w", message.ErrOutOfRange)
 			}

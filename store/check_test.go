@@ -282,32 +282,3 @@ func TestOffsetBehindTheEnd(t *testing.T) {
 	b.Delete([]byte("p/topic/bad"))
 	require.NoError(t, s.Meta().Apply(ctx, &b, true))
 }
-
-// A wrong entry costs one read its answer: the queue is rebuilt from the log for
-// the next one.
-func TestWrongEntryIsRebuilt(t *testing.T) {
-	sound, at := makeSound(t)
-	for name, change := range map[string]func(d *damaged){
-		"size": func(d *damaged) {
-			file, off := d.entry(3)
-			d.edit(file, off+8, func(b []byte) { b[0] = 0x7f }, 4)
-		},
-		"another record's": func(d *damaged) {
-			file, off := d.entry(3)
-			d.edit(file, off, func(b []byte) { copy(b, b[20:]) }, 40)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := &damaged{t: t, dir: t.TempDir(), at: at}
-			require.NoError(t, os.CopyFS(d.dir, os.DirFS(sound)))
-			change(d)
-			s := open(t, d.dir)
-			q := message.Queue{Topic: "t"}
-			_, err := s.Read(ctx, q, 3, message.Limit{}, nil)
-			require.ErrorIs(t, err, store.ErrCorrupt)
-			require.Len(t, readAll(t, s, q), len(at))
-			require.EqualValues(t, 1, s.Stats().QueuesRebuilt)
-			checkOK(t, s)
-		})
-	}
-}

@@ -73,8 +73,7 @@ func (s *Store) place(q *queue, to message.Start) (int64, error) {
 		}
 		return to.Offset, nil
 	case message.StartTime:
-		offset, err := q.entries.OffsetAt(to.Time.UnixMilli(), message.Lower, s.storedAt)
-		return offset, s.queueError(err, q)
+		return s.offsetAt(s.ctx, q, to.Time, message.Lower)
 	}
 	return 0, fmt.Errorf("store: start %v: %w", to, errors.ErrUnsupported)
 }

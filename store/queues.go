@@ -18,41 +18,7 @@ func (s *Store) OffsetAt(q message.Queue, t time.Time, b message.Bound) (int64, 
 	if err != nil {
 		return 0, err
 	}
-	offset, err := qu.entries.OffsetAt(t.UnixMilli(), b, s.storedAt)
-	return offset, s.queueError(err, qu)
-}
-
-// storedAt reads the store time of an entry's record.
-func (s *Store) storedAt(e consumequeue.Entry) (int64, error) {
-	if e.Position < s.log.Start() {
-		return 0, ErrNotFound
-	}
-	var r message.Record
-	if _, err := s.log.Record(e.Position, int(e.Size), nil, &r); err != nil {
-		return 0, err
-	}
-	return r.StoredAtMillis(), nil
-}
-
-// positionOf is the log position of the record at an offset, or of the next one
-// behind it when there is no record at that offset.
-func (s *Store) positionOf(q *queue, offset int64) (int64, error) {
-	var es [16]consumequeue.Entry
-	for {
-		n, err := q.entries.ReadContext(s.ctx, offset, es[:])
-		if err != nil {
-			return 0, err
-		}
-		if n == 0 {
-			return s.log.Appended(), nil
-		}
-		for _, e := range es[:n] {
-			if !e.Blank() {
-				return e.Position, nil
-			}
-		}
-		offset += int64(n)
-	}
+	return s.offsetAt(s.ctx, qu, t, b)
 }
 
 // tagCode is what a record's queue entry holds in its last field.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -54,10 +55,7 @@ func (s *Store) Read(ctx context.Context, q message.Queue, from int64, n message
 		}
 		b := buf[:e.Size:e.Size]
 		var r message.Record
-		if _, err := s.log.Record(e.Position, int(e.Size), b, &r); err != nil {
-			return false, err
-		}
-		if err := s.belongs(&r, qu, offset); err != nil {
+		if err := s.recordOf(qu, offset, e, b, &r); err != nil {
 			return false, err
 		}
 		if f != nil && !f.Match(&r) {
@@ -101,7 +99,7 @@ func (s *Store) scan(l *commitlog.Lender, q message.Queue, from int64, n message
 	r := &w.rec
 	return s.walkWith(context.Background(), w, q, from, n, f, func(qu *queue, e consumequeue.Entry, offset int64) (bool, error) {
 		if err := l.Lend(e.Position, int(e.Size), r); err != nil {
-			return false, err
+			return false, s.blame(qu, offset, e, err)
 		}
 		if err := s.belongs(r, qu, offset); err != nil {
 			return false, err
@@ -150,7 +148,8 @@ func (s *Store) walkWith(ctx context.Context, w *walker, name message.Queue, fro
 	if f != nil {
 		hashes = f.Hashes()
 	}
-	count, bytes, looked := 0, 0, 0
+	count, bytes, looked, waited := 0, 0, 0, false
+entries:
 	for next = from; count < n.Count && looked < scanWindow; {
 		want := entryBatch
 		if f == nil {
@@ -172,12 +171,20 @@ func (s *Store) walkWith(ctx context.Context, w *walker, name message.Queue, fro
 			if count > 0 && bytes+int(e.Size) > n.Bytes {
 				return next, nil
 			}
-			if int64(e.Size) > s.format.segmentSize { // nothing is allocated for a size that cannot be
-				return next, s.queueError(s.wrongEntry(q, next, fmt.Sprintf("names a record of %d bytes", e.Size)), q)
+			took, err := false, s.saneSize(q, next, e)
+			if err == nil {
+				took, err = take(q, e, next)
 			}
-			took, err := take(q, e, next)
 			if err != nil {
-				return next, s.queueError(err, q)
+				var wrong *entryError
+				if !errors.As(err, &wrong) {
+					return next, s.queueError(err, q)
+				}
+				if waited {
+					return next, s.queueError(wrong.CorruptError, q)
+				}
+				waited = true
+				continue entries // which waits for the rebuild
 			}
 			next++
 			if took {
@@ -222,25 +229,6 @@ func (s *Store) readable(name message.Queue) (*queue, error) {
 		return nil, fmt.Errorf("store: queue %s: %w", name, ErrNotFound)
 	}
 	return q, nil
-}
-
-// belongs checks that a record is the one that its queue entry promised. A
-// mismatch means that the queue's file is wrong: it is rebuilt from the log.
-func (s *Store) belongs(r *message.Record, q *queue, offset int64) error {
-	if r.Offset() == offset && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
-		return nil
-	}
-	if s.foreign(r.Position()) && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
-		return nil // foreign ranges may repeat or jump
-	}
-	return s.wrongEntry(q, offset, fmt.Sprintf("names record %d of %s/%d", r.Offset(), r.Topic(), r.QueueID()))
-}
-
-// wrongEntry gives the queue up to a rebuild, which its next reader waits for.
-func (s *Store) wrongEntry(q *queue, offset int64, reason string) error {
-	reason = fmt.Sprintf("entry %d of %s %s", offset, q.name, reason)
-	q.entries.MarkDamaged(offset, reason)
-	return &CorruptError{Path: s.queueFS.Path(q.name.String()), Offset: offset * consumequeue.EntrySize, Reason: reason}
 }
 
 // Bounds returns the first kept offset of q and the offset that the next

@@ -77,7 +77,7 @@ func (s *Store) replay() error {
 		}
 	}
 	if r.Accepted {
-		if err := s.topics.saveStarts(s.ctx, s.log.Start()); err != nil {
+		if err := s.topics.saveStarts(s.ctx, s.log.Start(), s.startAt); err != nil {
 			return err
 		}
 	}

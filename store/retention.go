@@ -153,7 +153,7 @@ func (s *Store) expire(before int64) error {
 	if err := s.queues.Flush(); err != nil && !errors.Is(err, ErrDiskFull) && !fs.IsFull(err) {
 		return err
 	}
-	if err := s.topics.saveStarts(s.ctx, before); err != nil {
+	if err := s.topics.saveStarts(s.ctx, before, s.startAt); err != nil {
 		return err
 	}
 	if err := s.queues.Expire(before); err != nil {
@@ -196,7 +196,7 @@ func (s *Store) guardPosition(now time.Time) int64 {
 		if offset >= end {
 			return
 		}
-		position, err := s.positionOf(q, offset)
+		position, err := s.positionOf(s.ctx, q, offset)
 		if err != nil {
 			// Unknown guards everything: losing room is better than losing messages.
 			lowest = s.log.Start()

@@ -499,11 +499,11 @@ func (t *topics) saveRow(ctx context.Context, name string) error {
 }
 
 // saveStarts saves where the queues of living topics begin once the log begins at
-// position before, as far as that has changed.
+// position before, as far as that has changed; startAt tells where that is.
 //
 // Invariant: no queue on disk begins behind what its topic's row says, unless
 // records were lost.
-func (t *topics) saveStarts(ctx context.Context, before int64) error {
+func (t *topics) saveStarts(ctx context.Context, before int64, startAt func(context.Context, *queue, int64) (int64, error)) error {
 	if plant.Enabled && plant.Is(plant.StoreForgetsStarts) {
 		return nil
 	}
@@ -517,7 +517,7 @@ func (t *topics) saveStarts(ctx context.Context, before int64) error {
 		row := *tp.row.Load()
 		row.starts = nil
 		for _, q := range *tp.queues.Load() {
-			start, err := q.startAt(ctx, before)
+			start, err := startAt(ctx, q, before)
 			if err != nil {
 				return err
 			}
@@ -545,23 +545,6 @@ func (t *topics) saveStarts(ctx context.Context, before int64) error {
 		}
 	}
 	return nil
-}
-
-// startAt is where a queue begins once the log begins at position before. A
-// damaged queue is rebuilt first.
-func (q *queue) startAt(ctx context.Context, before int64) (int64, error) {
-	for {
-		start, err := q.entries.FirstAt(before)
-		switch {
-		case errors.Is(err, ErrNotFound): // deleted meanwhile
-			return start, nil
-		case !errors.Is(err, consumequeue.ErrDamaged):
-			return start, err
-		}
-		if err := q.entries.Ready(ctx); err != nil {
-			return start, err
-		}
-	}
 }
 
 func (t *topics) rowsLocked(names []string) *kv.Batch {

@@ -79,10 +79,7 @@ func TestQueueFilesDamaged(t *testing.T) {
 			require.Empty(t, s.Stats().Recovery.Rebuilt, "it is found at first use")
 			for at := int64(0); at < 25; {
 				b, err := s.Read(ctx, orders, at, message.Limit{Count: 1000}, nil)
-				if err != nil { // an entry that names another record
-					require.ErrorIs(t, err, store.ErrCorrupt)
-					break
-				}
+				require.NoError(t, err, "a reader waits for the rebuild")
 				require.Greater(t, b.Next, at)
 				at = b.Next
 			}

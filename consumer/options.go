@@ -40,11 +40,13 @@ type options struct {
 	clock clock.Clock
 	start start
 	local localOptions
+	seat  seatOptions
+	push  pushOptions
 	errs  []error
 }
 
 func newOptions(u use, opts []Option) *options {
-	o := &options{use: u, clock: clock.Real{}}
+	o := &options{use: u, clock: clock.Real{}, push: defaultPush()}
 	for _, f := range opts {
 		if f != nil {
 			f(o)

@@ -42,16 +42,21 @@ type options struct {
 	local localOptions
 	seat  seatOptions
 	push  pushOptions
-	errs  []error
+	pull  pullOptions
+	lease leaseOptions
+	// dedupe is nil when nobody wants to know.
+	dedupe Deduper
+	errs   []error
 }
 
 func newOptions(u use, opts []Option) *options {
-	o := &options{use: u, clock: clock.Real{}, push: defaultPush()}
+	o := &options{use: u, clock: clock.Real{}, push: defaultPush(), pull: pullOptions{every: DefaultCommitInterval}, lease: leaseOptions{invisible: DefaultInvisible}}
 	for _, f := range opts {
 		if f != nil {
 			f(o)
 		}
 	}
+	o.checkDedupe()
 	return o
 }
 

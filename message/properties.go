@@ -59,6 +59,13 @@ const (
 	PropIdempotency = "__IDEMPOTENCYKEY"
 	// PropExpire holds Message.ExpireAt in milliseconds.
 	PropExpire = "__EXPIRE_AT"
+	// PropOriginQueue is on a retry and on a dead letter: queue number and offset
+	// of the original in its topic, with a colon between them.
+	PropOriginQueue = "__ORIGIN_QUEUE"
+	// PropDeadReason is why a record became a dead letter, PropDeadAt when, in
+	// milliseconds.
+	PropDeadReason = "__DEAD_REASON"
+	PropDeadAt     = "__DEAD_AT"
 	// PropUnindexed is on a message that the index leaves out.
 	PropUnindexed = "__UNINDEXED"
 	// PropGroup is on the first record of an atomic group: how many records
@@ -110,7 +117,8 @@ func Reserved(name string) bool {
 		PropTimerLevel, PropInnerNum, PropInnerBase, PropInnerDispatch, PropInnerOffset,
 		PropConsumeStart, PropMinOffset, PropMaxOffset, PropPopCheck, PropFirstPop, PropDupInfo,
 		PropDeadTopic, PropDeadID, PropShardingKey, PropCorrelation, PropReplyTo, PropTTL,
-		PropCRC, PropIdempotency, PropExpire, PropUnindexed:
+		PropCRC, PropIdempotency, PropExpire, PropUnindexed,
+		PropOriginQueue, PropDeadReason, PropDeadAt:
 		return true
 	}
 	return strings.HasPrefix(name, PrefixOwn)

@@ -106,7 +106,7 @@ type snapshot struct {
 	groups []groupState
 	drops  []dropped
 	rows   []*row
-	values []int64 // of rows; -1 for a dead one
+	values []place // of rows; the offset is -1 for a dead one
 	batch  kv.Batch
 }
 
@@ -158,9 +158,9 @@ func (p *Progress) snapshotLocked() {
 	s.values = s.values[:0]
 	for _, r := range s.rows {
 		r.dirty = false
-		v := r.offset
-		if r.dead {
-			v = -1
+		v := place{offset: -1}
+		if !r.dead {
+			v = r.placeNow()
 		}
 		s.values = append(s.values, v)
 	}
@@ -208,11 +208,11 @@ func (p *Progress) save(ctx context.Context) error {
 	}
 	var key, value []byte
 	for i, r := range s.rows {
-		if s.values[i] < 0 {
+		if s.values[i].offset < 0 {
 			continue
 		}
 		key = appendOffsetKey(key[:0], r.t.g.name, r.t.name, r.id)
-		value = appendOffset(value[:0], s.values[i])
+		value = appendPlace(value[:0], &s.values[i])
 		b.Set(key, value)
 		if b.Size() >= batchBytes {
 			if err := p.db.Apply(ctx, b, true); err != nil {
@@ -241,11 +241,21 @@ type edit struct {
 	apply func()
 	// topics are those whose offsets the batch carries.
 	topics []string
+	// raises: members' claims are void afterwards.
+	raises bool
 }
 
 // change carries an edit of one group out. If the batch fails, it may or may
 // not be on disk: then memory, where nothing changed, is made pending.
 func (p *Progress) change(ctx context.Context, group string, e edit) error {
+	err := p.carryOut(ctx, group, e)
+	if err == nil && e.raises {
+		p.o.Raised(group)
+	}
+	return err
+}
+
+func (p *Progress) carryOut(ctx context.Context, group string, e edit) error {
 	if err := p.take(ctx); err != nil {
 		return err
 	}

@@ -70,7 +70,36 @@ func checkGroup(s *Group) error {
 	if err := message.CheckGroup(s.Name); err != nil {
 		return err
 	}
+	if IsInternal(s.Name) {
+		return &message.NameError{Kind: "group", Name: s.Name, Reason: "belongs to the store itself"}
+	}
 	return s.normalise()
+}
+
+// IsInternal reports whether a group is the store's own: it keeps what became of
+// a group's dead letters and has the name of their topic. Groups does not list it,
+// and it guards nothing.
+func IsInternal(group string) bool {
+	return strings.HasPrefix(message.FoldName(group), message.FoldName(message.PrefixDead))
+}
+
+// EnsureInternal creates an internal group unless it exists.
+func (p *Progress) EnsureInternal(ctx context.Context, name string) error {
+	p.mu.Lock()
+	known := p.mu.groups[name] != nil
+	p.mu.Unlock()
+	if known {
+		return nil
+	}
+	s := Group{Name: name}
+	if err := s.normalise(); err != nil {
+		return err
+	}
+	err := p.create(ctx, s)
+	if errors.Is(err, message.ErrExists) { // somebody else was faster
+		return nil
+	}
+	return err
 }
 
 func (p *Progress) create(ctx context.Context, s Group) error {
@@ -156,6 +185,7 @@ func (p *Progress) DeleteGroup(ctx context.Context, name string) error {
 	var g *group
 	var epoch uint64
 	return p.change(ctx, name, edit{
+		raises: true,
 		prepare: func(b *kv.Batch) error {
 			if g = p.mu.groups[name]; g == nil {
 				return unknownGroup(name)
@@ -192,7 +222,9 @@ func (p *Progress) Groups() []Group {
 	p.mu.Lock()
 	all := make([]Group, 0, len(p.mu.groups))
 	for _, g := range p.mu.groups {
-		all = append(all, g.settings)
+		if !g.internal {
+			all = append(all, g.settings)
+		}
 	}
 	p.mu.Unlock()
 	slices.SortFunc(all, func(a, b Group) int { return strings.Compare(a.Name, b.Name) })

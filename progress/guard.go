@@ -21,7 +21,7 @@ func (p *Progress) Guards(q message.Queue, now time.Time) (lowest int64, guarded
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for g := range p.mu.topics[q.Topic] {
-		if g.settings.Broadcast || p.staleLocked(g, now) {
+		if g.settings.Broadcast || g.internal || p.staleLocked(g, now) {
 			continue
 		}
 		r := g.findRow(q)
@@ -44,7 +44,7 @@ func (p *Progress) Stale() []string {
 	p.mu.Lock()
 	var names []string
 	for _, g := range p.mu.groups {
-		if p.staleLocked(g, now) {
+		if !g.internal && p.staleLocked(g, now) {
 			names = append(names, g.name)
 		}
 	}

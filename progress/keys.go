@@ -18,6 +18,10 @@ const (
 // The first byte of every value. On disk. Do not renumber. Zero is never valid.
 const rowVersion = 1
 
+// rowVersionAbove is that of a place with something above the committed offset.
+// On disk. Do not renumber.
+const rowVersionAbove = 2
+
 // Flags of a group row. On disk. Do not renumber.
 const (
 	flagBroadcast = 1 << iota

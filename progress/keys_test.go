@@ -88,7 +88,7 @@ func TestRowsThatAreRefused(t *testing.T) {
 		"offset_queue_sign":     {"p/o/billing\x00orders\x00\x80\x00\x00\x01", string(appendOffset(nil, 3)), message.ErrCorrupt},
 		"offset_short":          {o, "\x01\x00", message.ErrCorrupt},
 		"offset_negative":       {o, string(appendOffset(nil, -1)), message.ErrCorrupt},
-		"offset_newer":          {o, string(with(appendOffset(nil, 3), 0, 2)), message.ErrUnknownFormat},
+		"offset_newer":          {o, string(with(appendOffset(nil, 3), 0, 3)), message.ErrUnknownFormat},
 		"offset_stray_group":    {"p/o/other\x00orders\x00\x00\x00\x00\x01", string(appendOffset(nil, 3)), message.ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {

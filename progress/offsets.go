@@ -57,7 +57,7 @@ func (p *Progress) commit(group string, offsets map[message.Queue]int64, now tim
 	}
 	for q, offset := range offsets {
 		if r := p.rowLocked(g, q); offset > r.offset {
-			r.offset = offset
+			r.raise(offset)
 			p.rowDirtyLocked(r)
 		}
 	}
@@ -137,6 +137,7 @@ func (p *Progress) Reset(ctx context.Context, name string, offsets map[message.Q
 	var epoch uint64
 	return p.change(ctx, name, edit{
 		topics: topicsOf(offsets),
+		raises: true,
 		prepare: func(b *kv.Batch) (err error) {
 			if g, err = p.movableLocked(name); err != nil {
 				return err
@@ -156,7 +157,7 @@ func (p *Progress) Reset(ctx context.Context, name string, offsets map[message.Q
 	})
 }
 
-// Clone gives group to the offsets that group from has in the topic, in place
+// Clone gives group to what group from has settled in the topic, in place
 // of its own there. It is a reset of to: durable before it returns, under a new
 // epoch, and it creates to as Commit would. The error is message.ErrNotFound
 // when from has no offset in the topic and message.ErrUnsupported when to is
@@ -181,35 +182,37 @@ func (p *Progress) Clone(ctx context.Context, from, to, topic string) error {
 	}
 	var g *group
 	var epoch uint64
-	var offsets map[message.Queue]int64
+	var places map[message.Queue]place
 	return p.change(ctx, to, edit{
 		topics: []string{topic},
+		raises: true,
 		prepare: func(b *kv.Batch) (err error) {
 			if g, err = p.movableLocked(to); err != nil {
 				return err
 			}
-			if offsets, err = p.sourceLocked(from, topic); err != nil {
+			if places, err = p.sourceLocked(from, topic); err != nil {
 				return err
 			}
 			epoch = p.raiseLocked(b, g)
 			b.DeleteRange(topicRange(g.name, topic))
-			for q, offset := range offsets {
-				setOffset(b, g.name, q.Topic, q.ID, offset)
+			for q, pl := range places {
+				b.Set(appendOffsetKey(nil, g.name, q.Topic, q.ID), appendPlace(nil, &pl))
 			}
 			return nil
 		},
 		apply: func() {
 			p.raisedLocked(g, epoch)
 			p.forgetLocked(g, topic)
-			for q, offset := range offsets {
-				p.setLocked(g, q, offset)
+			for q, pl := range places {
+				p.setLocked(g, q, pl.offset)
+				g.findRow(q).settled = pl.settled
 			}
 		},
 	})
 }
 
-// sourceLocked copies a group's offsets in one topic.
-func (p *Progress) sourceLocked(group, topic string) (map[message.Queue]int64, error) {
+// sourceLocked copies what a group has settled in one topic.
+func (p *Progress) sourceLocked(group, topic string) (map[message.Queue]place, error) {
 	g := p.mu.groups[group]
 	if g == nil {
 		return nil, unknownGroup(group)
@@ -218,11 +221,13 @@ func (p *Progress) sourceLocked(group, topic string) (map[message.Queue]int64, e
 	if t == nil {
 		return nil, fmt.Errorf("progress: group %q: offsets in topic %q: %w", group, topic, message.ErrNotFound)
 	}
-	offsets := make(map[message.Queue]int64, len(t.rows))
+	places := make(map[message.Queue]place, len(t.rows))
 	for id, r := range t.rows {
-		offsets[message.Queue{Topic: t.name, ID: id}] = r.offset
+		pl := r.placeNow()
+		pl.holds = nil // attempts and leases are the other group's own
+		places[message.Queue{Topic: t.name, ID: id}] = pl
 	}
-	return offsets, nil
+	return places, nil
 }
 
 // movableLocked returns a group whose offsets may be set.
@@ -255,7 +260,7 @@ func (p *Progress) raisedLocked(g *group, epoch uint64) {
 // meanwhile, and that batch would drop what was just written.
 func (p *Progress) setLocked(g *group, q message.Queue, offset int64) {
 	r := p.rowLocked(g, q)
-	r.offset = offset
+	r.place(offset)
 	p.rowDirtyLocked(r)
 }
 
@@ -305,8 +310,7 @@ func (p *Progress) Clamp(ctx context.Context, bounds func(q message.Queue) (star
 	}
 	p.mu.Lock()
 	for _, f := range beyond {
-		if !f.r.dead && f.r.offset > f.end {
-			f.r.offset = f.end
+		if !f.r.dead && f.r.cut(f.end) {
 			p.rowDirtyLocked(f.r)
 			changed++
 		}

@@ -36,6 +36,14 @@ type Options struct {
 	// SyncLog returns once everything that Bounds has shown so far is durable.
 	SyncLog func(ctx context.Context) error
 
+	// Raised is told of a group whose epoch was raised, once that is on disk and in
+	// memory; what members still hold under the old one is refused already. It is
+	// called without a lock. Nil tells nobody.
+	Raised func(group string)
+	// RetryAfter is how long a leased record stays invisible that was delivered
+	// so often in vain, when the verdict does not say; nil is not at all.
+	RetryAfter func(attempts int) time.Duration
+
 	// NoAutoCreate refuses a commit by an unknown group with ErrNotFound
 	// instead of creating the group.
 	NoAutoCreate bool
@@ -73,6 +81,12 @@ func (o *Options) normalise() error {
 	}
 	if o.ForgetAfter == 0 {
 		o.ForgetAfter = DefaultForgetAfter
+	}
+	if o.Raised == nil {
+		o.Raised = func(string) {}
+	}
+	if o.RetryAfter == nil {
+		o.RetryAfter = func(int) time.Duration { return 0 }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.Real{}

@@ -20,6 +20,7 @@ type Progress struct {
 	// slot holds one token. Only who has it writes to db and adds, changes or
 	// removes groups; offsets change under mu alone.
 	slot chan struct{}
+	mark view // what the log's settlements were saved up to; of the view alone
 	// snap belongs to whoever holds slot.
 	snap snapshot
 	// taken is the last epoch that an edit took, whether or not it came to be.
@@ -37,6 +38,7 @@ type Progress struct {
 		folded map[string]string              // message.FoldName → name
 		topics map[string]map[*group]struct{} // who has offsets in a topic
 		epoch  uint64                         // the last one that is on disk
+		lease  uint64                         // the last number given to a lease
 
 		dirty pending
 		// changed counts the changes to dirty; saved is its value when the last
@@ -57,6 +59,7 @@ type group struct {
 	seen     int64 // ms; the last commit, fetch or Touch
 	stored   int64 // seen as the last snapshot took it
 	topics   map[string]*topic
+	internal bool // never changes either
 }
 
 // topic holds a group's offsets in one topic. The names never change.
@@ -66,13 +69,21 @@ type topic struct {
 	rows map[int32]*row
 }
 
-// row is one committed offset. t and id never change.
+// row is a group's place in one queue. t and id never change.
+//
+// Invariant: settled is sorted, its ranges do not touch each other, and the
+// first one begins behind offset. No hold is settled.
 type row struct {
-	t      *topic
-	offset int64
-	id     int32
-	dirty  bool // is in pending.rows
-	dead   bool // dropped; whoever still holds it leaves it alone
+	t       *topic
+	offset  int64 // the committed one: the lowest that is not settled
+	settled []message.Range
+	holds   map[int64]*hold // by offset
+	leases  *leases         // nil in a queue that nobody leases from
+	flights int             // records under way that will settle something here
+	landed  chan struct{}   // closed when the last of them has landed; nil when nobody waits
+	id      int32
+	dirty   bool // is in pending.rows
+	dead    bool // dropped; whoever still holds it leaves it alone
 }
 
 // Open reads all groups and offsets. Call Clamp before anybody commits or
@@ -87,6 +98,8 @@ func Open(ctx context.Context, db DB, o Options) (*Progress, error) {
 	p.mu.folded = make(map[string]string)
 	p.mu.topics = make(map[string]map[*group]struct{})
 	p.mu.dirty.groups = make(map[string]struct{})
+	// A kill forgets the numbers of its last moments; the time is behind them.
+	p.mu.lease = uint64(max(1, p.opened.UnixMicro()))
 	for _, part := range []struct {
 		from, to string
 		load     func(key, value []byte) error
@@ -106,6 +119,9 @@ func Open(ctx context.Context, db DB, o Options) (*Progress, error) {
 				return nil, err
 			}
 		}
+	}
+	if err := p.mark.load(db); err != nil {
+		return nil, fmt.Errorf("progress: load: %w", err)
 	}
 	p.background, p.stop = context.WithCancel(context.Background())
 	return p, nil
@@ -145,7 +161,7 @@ func (p *Progress) loadOffset(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	offset, err := decodeOffset(key, value)
+	st, err := decodePlace(key, value)
 	if err != nil {
 		return err
 	}
@@ -154,12 +170,21 @@ func (p *Progress) loadOffset(key, value []byte) error {
 	if g == nil {
 		return damage(bytes.Clone(key), "offset of a group that does not exist")
 	}
-	p.rowLocked(g, q).offset = offset
+	r := p.rowLocked(g, q)
+	r.offset, r.settled = st.offset, st.settled
+	if len(st.holds) > 0 {
+		r.holds = make(map[int64]*hold, len(st.holds))
+	}
+	for _, h := range st.holds {
+		r.holds[h.offset] = &h
+		p.mu.lease = max(p.mu.lease, h.lease)
+	}
 	return nil
 }
 
 func (p *Progress) addLocked(g *group) {
 	g.topics = make(map[string]*topic)
+	g.internal = IsInternal(g.name)
 	p.mu.groups[g.name] = g
 	p.mu.folded[message.FoldName(g.name)] = g.name
 }

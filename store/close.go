@@ -26,6 +26,7 @@ func (s *Store) shutdown() error {
 	}
 	ctx := context.Background()
 	var errs []error
+	errs = append(errs, s.groups.Close()) // nobody settles any more
 	s.closeHalves()
 	errs = append(errs, s.timers.Close())
 	// Appends end first, so that what is saved afterwards is final.

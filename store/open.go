@@ -255,12 +255,16 @@ func (s *Store) openViews() (err error) {
 		NoAutoCreate:  s.cfg.noAutoGroup,
 		DurableSettle: s.cfg.durableSettle,
 		ForgetAfter:   s.cfg.groupExpiry,
+		Raised:        func(name string) { s.groups.Fence(name) },
+		RetryAfter:    s.retryAfter,
 		Logger:        s.cfg.logger,
 	})
-	if err == nil {
-		s.topics.dropped = s.progress.DropTopic
+	if err != nil {
+		return err
 	}
-	return err
+	s.topics.dropped = s.progress.DropTopic
+	s.dispatch.views = append(s.dispatch.views, s.progress.View())
+	return s.openGroups()
 }
 
 func (s *Store) openIndex() (err error) {

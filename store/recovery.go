@@ -217,6 +217,9 @@ func (s *Store) abandon() error {
 	if s.halves != nil {
 		s.closeHalves()
 	}
+	if s.groups != nil {
+		errs = append(errs, s.groups.Close())
+	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/group"
 	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
@@ -33,6 +34,7 @@ type Store struct {
 	topics   *topics
 	queues   *consumequeue.Queues
 	progress *progress.Progress
+	groups   *group.Coordinator
 	index    *index.Index // nil without
 	timers   *schedule.Schedule
 	halves   *txn.Coordinator

@@ -108,6 +108,7 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	if err := s.progress.Flush(ctx); err != nil {
 		return err
 	}
+	s.groups.Refresh(name)
 	// The queues' files are derived: a failure here is repaired by the next Open.
 	return errors.Join(s.topics.saveRow(ctx, name), s.queues.Delete(name))
 }

@@ -68,6 +68,7 @@ type topics struct {
 	isNew  bool // nothing was ever saved
 
 	dropped func(name string) // told of every deletion, in log order; memory only
+	changed func(name string) // told of new topics and of changed ones; takes no lock of the store's
 }
 
 func topicOfKey(key []byte) (name string, ok bool) {
@@ -239,9 +240,16 @@ func (t *topics) create(ctx context.Context, topic Topic) (*topic, error) {
 	if err := t.save(ctx, row); err != nil {
 		return nil, err
 	}
+	defer t.tell(topic.Name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.addLocked(row), nil
+}
+
+func (t *topics) tell(name string) {
+	if t.changed != nil {
+		t.changed(name)
+	}
 }
 
 // twin refuses a name that differs only in case from another topic's, dead ones
@@ -297,6 +305,7 @@ func (t *topics) update(ctx context.Context, to Topic) error {
 	if err := t.save(ctx, &row); err != nil {
 		return err
 	}
+	defer t.tell(to.Name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.growLocked(tp, &row)

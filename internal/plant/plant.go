@@ -25,6 +25,8 @@ const (
 	QueueRemovesEarly Bug = "queue-removes-early"
 	// OffsetsBeforeLog stores committed offsets without syncing the log first.
 	OffsetsBeforeLog Bug = "progress: offsets before log"
+	// OldSettlements obeys records that settle under an epoch that is over.
+	OldSettlements Bug = "progress: settlements of an older epoch count"
 
 	// LogSkipChecksum takes any record that is whole in structure.
 	LogSkipChecksum Bug = "commitlog: checksum not verified"

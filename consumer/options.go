@@ -18,8 +18,6 @@ const (
 	usePush use = 1 << iota
 	usePull
 	useLease
-
-	useAll = usePush | usePull | useLease
 )
 
 // String names the constructor.

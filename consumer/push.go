@@ -156,6 +156,7 @@ func (p *Push) Subscribe(topic string, f message.Filter, h Handler) error {
 	for i := len(p.o.push.intercept) - 1; i >= 0; i-- {
 		h = p.o.push.intercept[i](h)
 	}
+	h = p.o.once(p.group, h)
 	return p.resubscribe(func(subs map[string]*subscription) {
 		subs[topic] = &subscription{filter: f, handle: h}
 	})

@@ -99,6 +99,9 @@ func (p *Progress) CheckOffsets(vs []message.Verdict) error {
 			}
 			last = v.Queue
 		}
+		if v.Kind == message.Begin && v.Offset == end {
+			continue
+		}
 		if v.Offset >= end || v.Offset < 0 && !(v.Kind == message.DoneThrough && v.Offset == -1) {
 			return &message.RangeError{Queue: v.Queue, Offset: v.Offset, Start: start, End: end}
 		}
@@ -112,7 +115,7 @@ func (p *Progress) CheckOffsets(vs []message.Verdict) error {
 // first place in some queue: until a Flush a crash may take that back, and the
 // group would begin elsewhere.
 //
-// It takes Done, DoneThrough, Failed, Extend and, of leased records, Retry with
+// It takes Begin, Done, DoneThrough, Failed, Extend and, of leased records, Retry with
 // any After: zero is Options.RetryAfter, less is at once. The error is message.ErrFenced for another epoch and for a lease that is over,
 // message.ErrBusy when more is settled out of order than fits into memory, and one
 // that IsSpent knows for a Retry of a leased record that had its last.
@@ -133,7 +136,11 @@ func (p *Progress) Settle(group string, epoch uint64, vs []message.Verdict) (don
 		}
 		if r.offset < 0 {
 			begun = true
-			if v.Kind != message.DoneThrough {
+			switch v.Kind {
+			case message.DoneThrough:
+			case message.Begin:
+				r.offset = v.Offset
+			default:
 				r.offset = 0 // nobody said where to begin: what lies lower is delivered, not skipped
 			}
 		}
@@ -147,9 +154,12 @@ func (p *Progress) Settle(group string, epoch uint64, vs []message.Verdict) (don
 
 // obey carries one verdict out. It needs mu.
 func (p *Progress) obey(r *row, v *message.Verdict, now time.Time) error {
-	if v.Kind == message.DoneThrough {
+	switch v.Kind {
+	case message.DoneThrough:
 		r.raise(v.Offset + 1)
 		return nil
+	case message.Begin:
+		return nil // Settle has placed a row that had no place
 	}
 	if v.Lease == 0 && r.isSettled(v.Offset) {
 		return nil

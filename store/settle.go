@@ -38,11 +38,12 @@ func (s *Store) readQueues(topic string) int {
 	return tp.row.Load().ReadQueues
 }
 
-// Standing is how far the claim's group has come in the claim's queue. It waits
-// for settles that an earlier claim has under way, so what it tells is all that
-// anybody settled. The error is ErrFenced under a claim that is over, and
-// ErrNotFound for an unknown group when the store may not create it.
-func (s *Store) Standing(ctx context.Context, c group.Claim) (message.Standing, error) {
+// Standing is how far the claim's group has come in a queue, which is the claim's
+// or, with the claim on a seat, any. It waits for settles that an earlier claim has
+// under way, so what it tells is all that anybody settled. The error is ErrFenced
+// under a claim that is over, ErrPermission for a queue that the claim does not
+// cover, and ErrNotFound for an unknown group when the store may not create it.
+func (s *Store) Standing(ctx context.Context, c group.Claim, q message.Queue) (message.Standing, error) {
 	if err := s.writable(); err != nil {
 		return message.Standing{}, err
 	}
@@ -52,13 +53,16 @@ func (s *Store) Standing(ctx context.Context, c group.Claim) (message.Standing, 
 	if err := s.progress.Ensure(ctx, c.Group); err != nil {
 		return message.Standing{}, err
 	}
-	return s.progress.Standing(ctx, c.Group, c.Epoch, c.Queue)
+	if c.Queue != (message.Queue{}) && c.Queue != q {
+		return message.Standing{}, fmt.Errorf("store: standing in %s under the claim %s: %w", q, c, ErrPermission)
+	}
+	return s.progress.Standing(ctx, c.Group, c.Epoch, q)
 }
 
 // Settle carries out verdicts in their order. It stops at the first that fails;
 // what came before stays.
 //
-// Done, DoneThrough, Failed, Extend and the Retry of a leased record take effect
+// Begin, Done, DoneThrough, Failed, Extend and the Retry of a leased record take effect
 // at once and are on disk within 100 ms, or at return with WithDurableSettle or
 // when the group had no place in the queue before; Sync and Close force them. A
 // kill may take the last ones back: records are delivered again, never skipped.
@@ -146,6 +150,11 @@ func (s *Store) settleNow(ctx context.Context, c group.Claim, vs []message.Verdi
 		done, begun, err = s.progress.Settle(c.Group, c.Epoch, vs)
 		return err
 	})
+	for i := range vs[:done] {
+		if v := &vs[i]; v.Lease != 0 && (v.Kind == message.Retry || v.Kind == message.Extend) {
+			s.visibleSooner(v.Queue)
+		}
+	}
 	// A first place is what keeps a group from choosing again where to begin, and
 	// perhaps to skip: it may not be lost.
 	if begun || s.cfg.durableSettle && done > 0 {
@@ -154,4 +163,12 @@ func (s *Store) settleNow(ctx context.Context, c group.Claim, vs []message.Verdi
 		}
 	}
 	return done, err
+}
+
+// visibleSooner wakes whoever waits for a leased record to become visible: the time
+// that they know may be too late.
+func (s *Store) visibleSooner(name message.Queue) {
+	if q, ok := s.topics.queue(name); ok {
+		q.watch.wakeAll()
+	}
 }

@@ -49,7 +49,7 @@ func (l *lab) settle(c group.Claim, vs ...message.Verdict) {
 
 func (l *lab) standing(c group.Claim) message.Standing {
 	l.t.Helper()
-	st, err := l.s.Standing(ctx, c)
+	st, err := l.s.Standing(ctx, c, c.Queue)
 	require.NoError(l.t, err)
 	return st
 }
@@ -200,7 +200,7 @@ func TestStaleClaimChangesNothing(t *testing.T) {
 	for _, kind := range []message.VerdictKind{message.Done, message.DoneThrough, message.Failed, message.Retry, message.DeadLetter} {
 		require.ErrorIs(t, l.s.Settle(ctx, old, on(q, kind, 1)), store.ErrFenced, "%v", kind)
 	}
-	_, err = l.s.Standing(ctx, old)
+	_, err = l.s.Standing(ctx, old, old.Queue)
 	require.ErrorIs(t, err, store.ErrFenced)
 	require.Equal(t, message.Standing{Known: true, Committed: 1}, l.standing(c))
 	_, err = l.s.Read(ctx, message.Queue{Topic: "%DLQ%g"}, 0, message.Limit{}, nil)

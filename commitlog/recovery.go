@@ -392,8 +392,9 @@ func (r *recoverer) scanFrom(c *cursor, at int64) error {
 	s.defect = ""
 loop:
 	for s.end = at; at < filesEnd; s.end = at {
-		// Behind a clean end nothing of ours can lie, with a checksum or without.
-		behindClean := r.found && r.slot.clean && !l.recovery.Accepted
+		// Behind a clean end, and in a log without a watermark that is imported,
+		// nothing of ours can lie, with a checksum or without.
+		behindClean := r.found && r.slot.clean && !l.recovery.Accepted || !r.found && l.o.Import
 		foreign := s.foreignFrom >= 0 || behindClean || inRanges(l.o.Foreign, at)
 		it, err := c.look(at, &rec, foreign)
 		if err != nil {

@@ -107,7 +107,10 @@ func (c *checker) log(end int64) error {
 			name.Topic = strings.Clone(name.Topic)
 			sp = &span{first: r.Offset(), firstPosition: r.Position()}
 			c.seen[name] = sp
-		} else if r.Offset() != sp.next && !c.s.foreign(r.Position()) && !(sp.position < c.lost && r.Offset() > sp.next) {
+		} else if c.s.foreign(r.Position()) {
+			sp.next, sp.position = sp.next+1, r.Position() // whatever it says
+			return
+		} else if r.Offset() != sp.next && !(sp.position < c.lost && r.Offset() > sp.next) {
 			if sp.position < c.s.log.Start() { // what lay in between has expired meanwhile
 				sp.next, sp.position = r.Offset()+1, r.Position()
 				return
@@ -145,7 +148,7 @@ func (c *checker) queues(end int64) error {
 			return fmt.Errorf("names position %d: %w", e.Position, err)
 		}
 		switch {
-		case rec.Topic() != q.Topic || rec.QueueID() != q.ID:
+		case (rec.Topic() != q.Topic || rec.QueueID() != q.ID) && !(c.s.foreign(rec.Position()) && inQueue(&rec, q)):
 			return fmt.Errorf("names a record of %s/%d", rec.Topic(), rec.QueueID())
 		case rec.Offset() != offset && !c.s.foreign(rec.Position()):
 			return fmt.Errorf("names record %d of its queue", rec.Offset())

@@ -26,7 +26,7 @@ func (c *checker) files() error {
 func belongsInRoot(e fs.Entry) bool {
 	switch e.Name {
 	case dirState, dirLog, dirQueues, dirIndex, "config", "checkpoint", "lock", abortName, abortName + ".bak", "lost+found",
-		"timerwheel", "timerlog": // RocketMQ's own
+		"timerwheel", "timerlog", "compaction", "consumequeue_ext": // RocketMQ's own
 		return true
 	}
 	return false
@@ -36,7 +36,7 @@ func belongsInState(e fs.Entry) bool {
 	switch e.Name {
 	case formatName, syncedName, foreignName, "queues", "index":
 		return !e.Dir
-	case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", abortName + ".tmp", "queues.tmp", "index.tmp":
+	case formatName + ".tmp", syncedName + ".tmp", foreignName + ".tmp", importName + ".tmp", abortName + ".tmp", "queues.tmp", "index.tmp":
 		return true // what a crash leaves; the next write of that file removes it
 	case dirMeta, "aside":
 		return e.Dir

@@ -29,7 +29,7 @@ func (s *Store) belongs(r *message.Record, q *queue, offset int64) error {
 	if r.Offset() == offset && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
 		return nil
 	}
-	if s.foreign(r.Position()) && r.QueueID() == q.name.ID && r.Topic() == q.name.Topic {
+	if s.foreign(r.Position()) && inQueue(r, q.name) {
 		return nil // foreign ranges may repeat or jump
 	}
 	return s.wrongEntry(q, offset, fmt.Sprintf("names record %d of %s/%d", r.Offset(), r.Topic(), r.QueueID()))

@@ -51,6 +51,7 @@ func (s *Store) openHalves() (err error) {
 		Appender:    halfWriter{s},
 		Read:        s.log.Record,
 		NewID:       s.ids.Next,
+		Foreign:     s.rule.halves(),
 		Sync:        s.log.Sync,
 		Timeout:     t.Timeout,
 		Interval:    t.Interval,

@@ -14,17 +14,21 @@ import (
 	"github.com/embermq/embermq/progress"
 )
 
-// Open opens the store in dir and makes it when dir is missing or empty. After
-// a crash it recovers first: it cuts a torn tail, rewrites and syncs what the
-// last process may not have synced, and replays what views have not saved;
-// Stats().Recovery tells what was done. Open changes nothing when it fails with
-// a *CorruptError: OpenReadOnly reads such a directory.
+// Open opens the store in dir and makes it when dir is missing or empty. A
+// directory of Apache RocketMQ becomes a store: topics, committed offsets, delayed
+// and half messages are taken over (Stats().Recovery.Import), queue files and
+// index are built anew, the log stays as it is. After a crash Open recovers first:
+// it cuts a torn tail, rewrites and syncs what the last process may not have
+// synced, and replays what views have not saved; Stats().Recovery tells what was
+// done. Open changes nothing when it fails with a *CorruptError: OpenReadOnly
+// reads such a directory.
 //
 // Only one process, and one Store in it, may have a directory open; others get
 // *LockedError with the holder's process id. Other errors are *OptionMismatchError
 // for options that disagree with the directory, *MissingError for a part that is
 // not mounted, ErrUnknownFormat for a directory that is not a store or is a newer
-// program's, all problems of the options at once, and those of the file system.
+// program's, ErrUnsupported for RocketMQ's with another kind of queues, all
+// problems of the options at once, and those of the file system.
 func Open(dir string, opts ...Option) (*Store, error) {
 	return open(dir, false, opts)
 }
@@ -115,17 +119,16 @@ func (s *Store) claim(dir string) (err error) {
 	if err := s.openFolders(dir, !found); err != nil {
 		return err
 	}
-	if !found {
-		if err := s.vacant(); err != nil {
-			return err
-		}
-		s.format = newFormat(s.cfg)
-		s.recovery.New = true
-	} else {
+	if found {
 		s.format = f
 		if err := s.present(); err != nil {
 			return err
 		}
+		if err := s.importAgain(); err != nil {
+			return err
+		}
+	} else if err := s.begin(); err != nil {
+		return err
 	}
 	if s.cfg.readOnly {
 		s.live, err = heldElsewhere(s.root)
@@ -143,6 +146,24 @@ func (s *Store) claim(dir string) (err error) {
 		}
 		return s.makeFolders()
 	}
+	return nil
+}
+
+// begin says what a directory becomes that is not a store yet: an import, if
+// another program's log is there, or a new store.
+func (s *Store) begin() error {
+	foreign, err := s.foreignDirectory()
+	if err != nil {
+		return err
+	}
+	if foreign {
+		return s.beginImport()
+	}
+	if err := s.vacant(); err != nil {
+		return err
+	}
+	s.format = newFormat(s.cfg)
+	s.recovery.New = true
 	return nil
 }
 
@@ -193,8 +214,15 @@ func (s *Store) openLog(g *gate) error {
 		Owner:       s.owner.nonce,
 		Found:       s.previous.nonce,
 		Foreign:     foreign,
+		Import:      s.imported != nil,
 		Verify:      verify,
 		Begin: func() error {
+			if s.imported != nil {
+				if err := s.writeImported(); err != nil {
+					g.decide(err)
+					return err
+				}
+			}
 			if plant.Enabled && plant.Is(plant.StoreNoAbort) {
 				g.decide(nil)
 				return nil
@@ -241,6 +269,14 @@ func (s *Store) openViews() (err error) {
 		return err
 	}
 	s.dispatch.topics = s.topics
+	if err := s.readRule(); err != nil {
+		return err
+	}
+	if s.imported != nil {
+		if err := s.importTopics(); err != nil {
+			return err
+		}
+	}
 	if err := s.openTimers(); err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ type config struct {
 	maxBody       int
 	topicQueues   int
 	noAutoCreate  bool
+	importing     bool
 	noAutoGroup   bool
 	retention     time.Duration
 	retainBytes   int64

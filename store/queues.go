@@ -66,12 +66,21 @@ func (s *Store) rebuildQueues(ctx context.Context, qs []*consumequeue.Queue) err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if q, ok := wanted[r.Queue()]; ok && r.Dispatchable() && s.topics.alive(r.Topic(), r.Position()) {
-			if s.foreign(r.Position()) && r.Offset() == 0 {
+		if !r.Dispatchable() || !s.topics.alive(r.Topic(), r.Position()) {
+			return nil
+		}
+		foreign := s.foreign(r.Position())
+		restore := func(name message.Queue, offset int64) bool {
+			if q, ok := wanted[name]; ok && foreign && offset == 0 {
 				q.RestoreAtEnd(s.entryOf(r))
-			} else {
-				q.Restore(r.Offset(), s.entryOf(r))
+			} else if ok {
+				q.Restore(offset, s.entryOf(r))
 			}
+			return true
+		}
+		restore(r.Queue(), r.Offset())
+		if foreign {
+			alsoIn(r, restore)
 		}
 		return nil
 	})

@@ -13,7 +13,7 @@ import (
 
 // Recovery tells what Open found and did.
 type Recovery struct {
-	New      bool          // the directory was made
+	New      bool          // the directory was made, or became a store by an import
 	Clean    bool          // the last opener closed it
 	Took     time.Duration // the whole Open
 	CutBytes int64         // torn tail that was cut; its bytes are in Aside
@@ -24,7 +24,8 @@ type Recovery struct {
 	Replayed  int64    // records applied to views again
 	Rebuilt   []string // views that did not fit the log and were built anew
 	Foreign   []commitlog.Range
-	Clamped   int // committed offsets that lay behind a queue's end
+	Import    *Import // what was taken over from RocketMQ, nil if nothing was
+	Clamped   int     // committed offsets that lay behind a queue's end
 	End       int64
 }
 
@@ -81,11 +82,22 @@ func (s *Store) replay() error {
 			return err
 		}
 	}
+	if s.imported != nil {
+		if err := s.finishImport(); err != nil {
+			return err
+		}
+	}
 	if err := s.rememberOwner(); err != nil {
 		return err
 	}
 	if len(s.recovery.Rebuilt) > 0 {
 		if err := s.checkpoint(context.Background()); err != nil {
+			return err
+		}
+	}
+	if s.imported != nil {
+		// After the checkpoint: until then the notes must be there.
+		if err := s.endImport(); err != nil {
 			return err
 		}
 	}
@@ -152,7 +164,7 @@ func (s *Store) fitMarks() (*marks, error) {
 	m := &marks{}
 	fit := func(v view) (message.Mark, error) {
 		mark, ok := v.Saved()
-		ok = ok && !(v.Name() == dirQueues && s.queuesGone)
+		ok = ok && !(v.Name() == dirQueues && s.queuesGone) && !s.importChanges(v)
 		if ok {
 			ok, err := s.markFits(mark)
 			if err != nil {

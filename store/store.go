@@ -24,9 +24,11 @@ type Store struct {
 	folders
 	lock       io.Closer
 	owner      owner
-	previous   owner // whose abort file was there
-	live       bool  // read-only, beside a process that writes
-	queuesGone bool  // their folder was not there
+	previous   owner       // whose abort file was there
+	live       bool        // read-only, beside a process that writes
+	queuesGone bool        // their folder was not there
+	imported   *imported   // while the directory is imported
+	rule       *importRule // nil without an import
 
 	log      *commitlog.Log
 	logReady atomic.Pointer[commitlog.Log] // log, for goroutines that start before it is open

@@ -46,6 +46,7 @@ func (s *Store) openTimers() (err error) {
 		CatchUp:  s.cfg.timerRate,
 		Clock:    s.cfg.env.Clock,
 		Logger:   s.cfg.logger,
+		Foreign:  s.rule.waits(s.levels),
 	})
 	if err != nil {
 		return fmt.Errorf("store: open timers: %w", mapMeta(err))

@@ -42,7 +42,10 @@ type dispatcher struct {
 	grown    func(offset int64) // tells the background how far the views have come
 	records  int                // applied since the last freeze
 	readOnly bool
-	lost     int64 // where the last filler that was replayed lies, -1 for none
+	// deadBelow is where in an import the records of topics end that have no
+	// queue: RocketMQ has deleted those topics.
+	deadBelow int64
+	lost      int64 // where the last filler that was replayed lies, -1 for none
 }
 
 // live applies what the log has just made visible, then wakes the readers.
@@ -88,6 +91,9 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 		return nil
 	}
 	name := r.Queue()
+	if pos < d.deadBelow {
+		d.topics.bury(name.Topic, d.deadBelow)
+	}
 	if !d.topics.alive(name.Topic, pos) {
 		return nil
 	}
@@ -97,8 +103,14 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	}
 	r.Home = q
 	if pos >= from.queues && r.Dispatchable() {
-		if err := q.replay(r, d.entry(r), d.foreign(pos), d.readOnly || q.replayed < d.lost); err != nil {
+		foreign := d.foreign(pos)
+		if err := q.replay(r, d.entry(r), foreign, d.readOnly || q.replayed < d.lost); err != nil {
 			return err
+		}
+		if foreign {
+			if err := d.replayMulti(r, d.entry(r)); err != nil {
+				return &message.CorruptError{Offset: pos, Reason: "record of several queues", Err: err}
+			}
 		}
 	}
 	if pos >= from.topics && !(plant.Enabled && plant.Is(plant.StoreForgetsDeletion)) {

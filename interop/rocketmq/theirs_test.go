@@ -12,7 +12,6 @@ import (
 
 	"github.com/embermq/embermq/interop/rocketmq/oracle"
 	"github.com/embermq/embermq/message"
-	"github.com/embermq/embermq/store"
 )
 
 // batch is how many stores one Java process has open at a time.
@@ -37,6 +36,7 @@ func TestTheirs(t *testing.T) {
 			t.Run(fmt.Sprintf("store %d", p.Number), func(t *testing.T) {
 				report(t, p)
 				readRaw(t, p, seen[i])
+				importTheirs(t, p, seen[i])
 			})
 			covered.add(p.Features)
 			require.NoError(t, os.RemoveAll(p.Dir))
@@ -245,19 +245,4 @@ func readRaw(t *testing.T, p plan, v *view) {
 		}
 	}
 	require.Empty(t, want)
-}
-
-// TestForeignDirectory: a directory of Java's is refused as long as nothing
-// imports it, and left as it is.
-func TestForeignDirectory(t *testing.T) {
-	java(t)
-	p := newPlan(0, t.TempDir(), 0, 8)
-	writeTheirs(t, []plan{p})
-	before, _ := walkLog(t, p)
-	names := fileNames(t, p.Dir)
-	_, err := store.Open(p.Dir, p.options()...)
-	require.ErrorIs(t, err, store.ErrUnknownFormat)
-	after, _ := walkLog(t, p)
-	require.Equal(t, before, after)
-	require.Equal(t, names, fileNames(t, p.Dir))
 }

@@ -134,6 +134,9 @@ func (p *Progress) flush(ctx context.Context, target uint64) error {
 		return fmt.Errorf("progress: flush: %w", err)
 	}
 	p.mu.saved = p.snap.upTo
+	for _, r := range p.snap.rows {
+		r.stored = true
+	}
 	return nil
 }
 

@@ -261,6 +261,7 @@ func (p *Progress) raisedLocked(g *group, epoch uint64) {
 func (p *Progress) setLocked(g *group, q message.Queue, offset int64) {
 	r := p.rowLocked(g, q)
 	r.place(offset)
+	r.stored = true
 	p.rowDirtyLocked(r)
 }
 

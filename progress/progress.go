@@ -83,6 +83,7 @@ type row struct {
 	landed  chan struct{}   // closed when the last of them has landed; nil when nobody waits
 	id      int32
 	dirty   bool // is in pending.rows
+	stored  bool // is on disk, with whatever it held once
 	dead    bool // dropped; whoever still holds it leaves it alone
 }
 
@@ -171,7 +172,7 @@ func (p *Progress) loadOffset(key, value []byte) error {
 		return damage(bytes.Clone(key), "offset of a group that does not exist")
 	}
 	r := p.rowLocked(g, q)
-	r.offset, r.settled = st.offset, st.settled
+	r.offset, r.settled, r.stored = st.offset, st.settled, true
 	if len(st.holds) > 0 {
 		r.holds = make(map[int64]*hold, len(st.holds))
 	}

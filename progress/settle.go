@@ -38,6 +38,20 @@ func (p *Progress) Standing(ctx context.Context, group string, epoch uint64, q m
 	}
 }
 
+// Place is Standing for whoever only looks: it waits for nothing and is no sign of
+// life.
+func (p *Progress) Place(group string, q message.Queue) (s message.Standing) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g := p.mu.groups[group]; g != nil {
+		if r := g.findRow(q); r != nil {
+			pl := r.placeNow()
+			s = message.Standing{Known: true, Committed: pl.offset, Settled: pl.settled}
+		}
+	}
+	return s
+}
+
 func (p *Progress) standing(group string, epoch uint64, q message.Queue, now time.Time) (s message.Standing, landed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,8 +233,12 @@ func ceilMilli(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli
 // Flight is a record under way that settles another one.
 type Flight struct {
 	Settlement message.Settlement
-	// Attempts is how often the record was delivered by lease.
+	// Attempts is how often the record was delivered in vain, as far as progress
+	// counts that.
 	Attempts int
+	// Begun: the group's place in the queue is not on disk. It has to be flushed
+	// before the record is written, or a replay would not know what to settle.
+	Begun bool
 
 	p *Progress
 	r *row
@@ -265,7 +283,7 @@ func (p *Progress) TakeOff(group string, epoch uint64, q message.Queue, offset i
 	}
 	r.fly(h, true)
 	r.flights++
-	return &Flight{p: p, r: r, h: h, Attempts: h.attempts,
+	return &Flight{p: p, r: r, h: h, Attempts: h.attempts, Begun: !r.stored,
 		Settlement: message.Settlement{Group: g.name, Epoch: epoch, Queue: message.Queue{Topic: r.t.name, ID: r.id}, Offset: offset}}, nil
 }
 

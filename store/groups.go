@@ -44,6 +44,9 @@ func (s *Store) ResetOffsets(ctx context.Context, group, topic string, to messag
 	if err := s.writable(); err != nil {
 		return err
 	}
+	if err := s.clustering(group); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
 	tp, ok := s.topics.get(topic)
 	if !ok {
 		return fmt.Errorf("store: topic %q: %w", topic, ErrNotFound)

@@ -77,6 +77,7 @@ type config struct {
 	halves        Transactions
 	noIDIndex     bool
 	durableSettle bool
+	deadRetention time.Duration
 	checkpoint    time.Duration
 	checkpointLog int64
 	readOnly      bool
@@ -93,6 +94,7 @@ func newConfig(opts []Option) (*config, error) {
 		retention:     DefaultRetention,
 		watermarks:    Watermarks{Clean: 75, Force: 85, Full: 90},
 		groupExpiry:   30 * 24 * time.Hour,
+		deadRetention: 30 * 24 * time.Hour,
 		logger:        slog.New(slog.DiscardHandler),
 		tailMemory:    DefaultTailMemory,
 		openFiles:     DefaultOpenFiles,

@@ -141,6 +141,9 @@ func (s *Store) expire(before int64) error {
 	if _, err := s.halves.Carry(s.ctx, before); err != nil {
 		return err
 	}
+	if err := s.carryDead(s.ctx, before); err != nil {
+		return err
+	}
 	if s.checkpointed.Load() < before {
 		if err := s.checkpoint(s.ctx); err != nil {
 			if before = s.checkpointed.Load(); before <= s.log.Start() {

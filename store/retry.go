@@ -50,6 +50,7 @@ type replacement struct {
 	to      message.Queue    // where it lies
 	home    message.Queue    // where it is delivered
 	env     message.Envelope
+	drops   []string // properties that the copy does not take
 }
 
 // settleByRecord carries out verdicts that need a record each, in one append. The
@@ -80,7 +81,8 @@ func (s *Store) settleByRecord(ctx context.Context, c group.Claim, vs []message.
 			}
 		}
 	}
-	return s.appendReplacements(ctx, rs)
+	_, err := s.appendReplacements(ctx, rs)
+	return err
 }
 
 // readSource reads the record that a verdict is about. Of one that cannot be read
@@ -168,6 +170,7 @@ func (s *Store) address(r *replacement, g progress.Group) error {
 		return nil
 	}
 	reconsumed := r.source.ReconsumeTimes()
+	r.drops = copyDrops
 	r.env = message.Envelope{ReconsumeTimes: reconsumed + 1, Reserved: s.origin(r)}
 	m := message.Message{Topic: message.PrefixRetry + g.Name, QueueID: int32(v.Offset % int64(g.RetryQueues))}
 	switch level := slices.Index(s.levels, v.After); {
@@ -219,7 +222,7 @@ func originQueue(v *message.Verdict) string {
 // addressDead sends a record to the group's dead letters.
 func (s *Store) addressDead(r *replacement, name string) {
 	v, now := r.verdict, s.cfg.env.Clock.Now()
-	r.to = message.Queue{Topic: message.PrefixDead + name}
+	r.to, r.drops = message.Queue{Topic: message.PrefixDead + name}, copyDrops
 	r.home = r.to
 	ps := s.origin(r)
 	topic, reconsumed := v.Queue.Topic, int32(0)
@@ -269,26 +272,62 @@ func cleanReason(text string) string {
 	return text
 }
 
-// appendReplacements writes the records that have a flight, as one atomic group
-// and from the last room on the disk. They are applied when it returns nil.
-func (s *Store) appendReplacements(ctx context.Context, rs []replacement) error {
-	n := 0
+// appendReplacements writes the records that have a flight, in atomic groups that
+// are not large, and from the last room on the disk. It says how many were written;
+// they are applied then.
+func (s *Store) appendReplacements(ctx context.Context, rs []replacement) (written int, err error) {
+	var flying []*replacement
+	begun := false
 	for i := range rs {
-		if rs[i].flight != nil {
+		if f := rs[i].flight; f != nil {
+			flying = append(flying, &rs[i])
+			begun = begun || f.Begun
+		}
+	}
+	if begun {
+		if err := s.progress.Flush(ctx); err != nil {
+			return 0, err
+		}
+	}
+	// What was begun is carried through: a record under way keeps others waiting.
+	ctx = context.WithoutCancel(ctx)
+	limit := min(replaceBytes, s.log.GroupLimit())
+	for len(flying) > 0 {
+		n, bytes := 0, int64(0)
+		for n < len(flying) {
+			if bytes += flying[n].size(); n > 0 && bytes > limit {
+				break
+			}
 			n++
 		}
-	}
-	if n == 0 {
-		return nil
-	}
-	p := s.getPutting()
-	for i := range rs {
-		r := &rs[i]
-		if r.flight == nil {
-			continue
+		if err := s.appendGroup(ctx, flying[:n]); err != nil {
+			return written, err
 		}
-		if n > 1 && len(p.group.Entries) == 0 {
-			r.env.Reserved = append(r.env.Reserved, message.Property{Name: message.PropGroup, Value: message.GroupValue(n), Own: true})
+		written += n
+		flying = flying[n:]
+	}
+	return written, nil
+}
+
+// replaceBytes is how large a group of copies becomes, and copyRoom what a copy
+// may take beyond its source.
+const (
+	replaceBytes = 1 << 20
+	copyRoom     = 2048
+)
+
+func (r *replacement) size() int64 {
+	if r.source == nil {
+		return copyRoom
+	}
+	return int64(r.source.Size()) + copyRoom
+}
+
+func (s *Store) appendGroup(ctx context.Context, rs []*replacement) error {
+	p := s.getPutting()
+	for i, r := range rs {
+		if len(rs) > 1 && i == 0 {
+			r.env.Reserved = append(r.env.Reserved, message.Property{Name: message.PropGroup, Value: message.GroupValue(len(rs)), Own: true})
 		}
 		if err := s.addReplacement(ctx, p, r); err != nil {
 			s.putPutting(p)
@@ -297,8 +336,7 @@ func (s *Store) appendReplacements(ctx context.Context, rs []replacement) error 
 	}
 	p.group.OnDisk = s.cfg.durability == message.OnDisk
 	p.group.Reserve = true
-	// What was begun is carried through: a record under way keeps others waiting.
-	if err := s.log.Append(context.WithoutCancel(ctx), &p.group); err != nil {
+	if err := s.log.Append(ctx, &p.group); err != nil {
 		if errors.Is(err, commitlog.ErrSequenceClosed) {
 			err = fmt.Errorf("%w: a topic was deleted meanwhile", ErrBusy)
 		}
@@ -319,7 +357,7 @@ func (s *Store) addReplacement(ctx context.Context, p *putting, r *replacement) 
 		r.env.BornHost = s.format.host
 		err = en.Draft.Encode(&message.Message{Topic: r.to.Topic}, r.to, &r.env)
 	} else {
-		err = en.Draft.EncodeRecord(r.source, r.to, &r.env, copyDrops...)
+		err = en.Draft.EncodeRecord(r.source, r.to, &r.env, r.drops...)
 	}
 	en.Home, en.Seq = home, home.seq
 	return err

@@ -148,6 +148,7 @@ func (l *Log) refuseLocked(closing bool) error {
 func (l *Log) joinLocked(g *Group) {
 	l.gathered.push(g)
 	l.queued += g.size
+	l.waiting.Add(1)
 	if g.OnDisk {
 		l.diskWaiting++
 	} else {

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -207,6 +208,7 @@ func (l *Log) takeLocked() (b batch, refused groupList, err error) {
 func (l *Log) takeOneLocked() *Group {
 	g := l.gathered.pop()
 	l.queued -= g.size
+	l.waiting.Add(-1)
 	if g.OnDisk {
 		l.diskWaiting--
 	} else {
@@ -302,52 +304,89 @@ func (g *Group) answer() {
 }
 
 // yielder decides whether a leader lets others join before it takes the batch.
-// On a busy host a yield can take a scheduler's time slice: then it is switched
-// off for a time in proportion.
+// It bets that those whom the last sync woke come back at once, and stops
+// betting for a while when they do not, or when the host is busy and a yield
+// takes a scheduler's time slice. The write leader owns it.
 type yielder struct {
-	until time.Time // no yield before
+	until  time.Time    // the host is busy: no yield before
+	slow   bool         // the last yield was slow
+	lost   int          // bets in a row that were lost
+	skip   int          // so many leaders more do not bet
+	synced atomic.Int64 // nanoseconds that the last sync took
 }
 
 const (
-	// A yield may take this long, and so much longer for every group that joined
-	// meanwhile: those were encoded then, which somebody has to wait for anyway.
-	slowYield    = 20 * time.Microsecond
-	slowPerGroup = 2 * time.Microsecond
-	// After a slow one there is none for yieldPause times as long, at most longestPause.
-	// So at most one append in a hundred meets a slow yield, unless an append
+	// A leader waits for a quarter of what the sync will take, and so much longer
+	// for every group that joined meanwhile: those were encoded then, which
+	// somebody has to wait for anyway.
+	patiencePerGroup = 4 * time.Microsecond
+	longestPatience  = 100 * time.Microsecond
+	// A single yield longer than that may mean that the processors are taken. One
+	// can be chance: there is none for shortPause times as long then, and after
+	// another one for yieldPause times as long, at most longestPause. So on a busy
+	// host at most one append in a hundred meets a slow yield, unless an append
 	// takes longer than half of it anyway.
+	slowYield    = 50 * time.Microsecond
+	shortPause   = 10
 	yieldPause   = 200
 	longestPause = 10 * time.Second
+	// After n lost bets in a row 2ⁿ-2 leaders do not bet, up to this n.
+	mostLost = 6
 )
 
-// yieldLocked yields at most twice, and only if a sync will follow, which costs
-// more than the yield, and if fewer have gathered than could: those whom the last
-// sync woke, and those who had gathered while it ran. (With the woken alone two
-// halves of the producers would take turns for ever, each half as large a group
-// as there could be.)
+// yieldLocked yields while fewer have gathered than could, if a sync will follow,
+// which costs more than the wait. Who could are those whom the last sync woke, and
+// those who had gathered while it ran. (With the woken alone two halves of the
+// producers would take turns for ever, each half as large a group as there could
+// be.)
 func (l *Log) yieldLocked() {
-	if l.o.Manual || l.o.NoYield || l.diskWaiting == 0 || l.expected <= 1 {
+	y := &l.yield
+	switch {
+	case l.o.Manual || l.o.NoYield || l.diskWaiting == 0 || int(l.waiting.Load()) >= l.expected:
+		return
+	case y.skip > 0:
+		y.skip--
 		return
 	}
-	var t0 time.Time
-	for i := 0; i < 2 && l.diskWaiting+l.cacheWaiting < l.expected; i++ {
-		if i == 0 {
-			t0 = l.o.Clock.Now()
-			if t0.Before(l.yield.until) {
-				return
-			}
-		}
-		n := l.diskWaiting + l.cacheWaiting
-		l.mu.Unlock()
+	expected := l.expected
+	l.mu.Unlock() // those who are to join need it
+	l.bet(int32(expected))
+	l.mu.Lock()
+}
+
+// bet yields until so many have gathered, or for as long as that is worth it. The
+// write leader calls it.
+func (l *Log) bet(expected int32) {
+	y := &l.yield
+	t0 := l.o.Clock.Now()
+	if t0.Before(y.until) {
+		return
+	}
+	patience := min(time.Duration(y.synced.Load())/4, longestPatience)
+	for at, before := t0, l.waiting.Load(); ; {
 		runtime.Gosched()
-		l.mu.Lock()
-		t1 := l.o.Clock.Now()
 		l.count.yields.Add(1)
-		joined := time.Duration(l.diskWaiting + l.cacheWaiting - n)
-		if took := t1.Sub(t0); took > slowYield+joined*slowPerGroup {
-			l.yield.until = t1.Add(min(took*yieldPause, longestPause))
+		now, waiting := l.o.Clock.Now(), l.waiting.Load()
+		joined := time.Duration(waiting-before) * patiencePerGroup
+		took := now.Sub(at)
+		at, before, patience = now, waiting, patience+joined
+		slow := took > slowYield+joined
+		again := slow && y.slow
+		y.slow = slow
+		switch {
+		case again:
+			y.until = now.Add(min(took*yieldPause, longestPause))
+			return
+		case slow:
+			y.until = now.Add(min(took*shortPause, longestPause))
+			return
+		case waiting >= expected:
+			y.lost = 0
+			return
+		case now.Sub(t0) > patience:
+			y.lost = min(y.lost+1, mostLost)
+			y.skip = 1<<y.lost - 2
 			return
 		}
-		t0 = t1
 	}
 }

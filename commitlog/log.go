@@ -48,7 +48,8 @@ type Log struct {
 	queued   int64     // their bytes
 	// cacheWaiting and diskWaiting count gathered groups by what they wait for.
 	cacheWaiting, diskWaiting int
-	firstSync                 *Group // the first gathered group with a caller that can lead
+	waiting                   atomic.Int32 // both
+	firstSync                 *Group       // the first gathered group with a caller that can lead
 	// pending are groups that are written but not finished: they wait for a
 	// sync, or (in an OnDisk log) to be applied.
 	pending     groupList

@@ -9,15 +9,16 @@ import (
 )
 
 const (
-	zeroChunk   = 256 << 10 // one write of zeros
+	zeroChunk   = 256 << 10 // the least by which a runway is extended
 	zeroRunway  = 4 << 20   // how far zeros reach ahead of the tail
 	graspStep   = 1 << 20   // what an appender that has caught up reserves
 	firstStep   = 4 << 20   // reservations of a log that is InCache
 	largestStep = 64 << 20
 
-	// paveStep is how far the pages behind an InCache append are made with it. The
-	// kernel looks through all blocks of a page that is written to, so larger ones
-	// cost every small write more than they save.
+	// paveStep is how far the pages behind an InCache append are made with it, and
+	// one write of a runway's zeros. The kernel makes one page of what a write
+	// covers and looks through all blocks of it when a record is written there, so
+	// larger ones cost every small write more than they save.
 	paveStep = 64 << 10
 )
 
@@ -170,7 +171,7 @@ func (l *Log) writeZeros(h *handle, to int64) error {
 	for {
 		r.mu.Lock()
 		from := r.ready.Load()
-		n := min(to-from, zeroChunk)
+		n := min(to-from, paveStep)
 		if n <= 0 {
 			r.mu.Unlock()
 			break

@@ -20,6 +20,7 @@ func (l *Log) leadSync(self *Group) role {
 	l.wantSync = false
 	l.mu.Unlock()
 
+	t0 := l.o.Clock.Now()
 	if from < to {
 		if err := l.syncRange(from, to, mark); err != nil {
 			_ = l.breakDown("sync", err)
@@ -34,7 +35,10 @@ func (l *Log) leadSync(self *Group) role {
 	}
 	l.synced.Store(to)
 	done, count := l.popPendingLocked(to)
+	// Counted before they are woken: who is back already must not count twice.
+	l.expected = count + int(l.waiting.Load())
 	l.mu.Unlock()
+	l.yield.synced.Store(int64(l.o.Clock.Now().Sub(t0)))
 
 	if l.o.OnDisk && l.visible.Load() < to {
 		l.applyMu.Lock()
@@ -52,7 +56,6 @@ func (l *Log) leadSync(self *Group) role {
 
 	l.mu.Lock()
 	l.syncing = false
-	l.expected = count + l.diskWaiting + l.cacheWaiting
 	l.wakeSyncedLocked()
 	l.nextLocked()
 	l.mu.Unlock()

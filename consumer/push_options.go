@@ -10,7 +10,7 @@ import (
 const (
 	DefaultWorkers       = 20
 	DefaultBatch         = 1
-	DefaultReadBatch     = 256
+	DefaultReadBatch     = 512
 	DefaultPrefetch      = 1000
 	DefaultPrefetchBytes = 100 << 20
 	DefaultSpan          = 2000
@@ -209,7 +209,7 @@ func WithBatch(n int) Option {
 	})
 }
 
-// WithReadBatch sets how many messages are read from the engine at a time, 256 by
+// WithReadBatch sets how many messages are read from the engine at a time, 512 by
 // default.
 func WithReadBatch(n int) Option {
 	return pushOption("WithReadBatch", func(o *options, p *pushOptions) {

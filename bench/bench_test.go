@@ -91,7 +91,7 @@ func TestNames(t *testing.T) {
 func TestCommand(t *testing.T) {
 	out := t.TempDir()
 	run := func(args ...string) error {
-		c := measure.Command("bench", "", func(measure.Scale) ([]measure.Experiment, error) { return experiments(tiny()) })
+		c := measure.Command("bench", "", "", func(measure.Scale) ([]measure.Experiment, error) { return experiments(tiny()) })
 		c.SetArgs(append(args, "--only", "put/100B", "--out", out, "--reps", "3", "--turn", "2ms"))
 		c.SetOut(&bytes.Buffer{})
 		c.SetErr(&bytes.Buffer{})

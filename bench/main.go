@@ -27,7 +27,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	c := measure.Command("bench", "Measure EmberMQ beside the limits of the machine", func(s measure.Scale) ([]measure.Experiment, error) {
+	c := measure.Command("bench", "Measure EmberMQ beside the limits of the machine", "bench/out", func(s measure.Scale) ([]measure.Experiment, error) {
 		return experiments(workOf(s))
 	})
 	if c.ExecuteContext(ctx) != nil {

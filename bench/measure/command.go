@@ -38,8 +38,9 @@ type flags struct {
 
 // Command is a benchmark program: it runs the experiments that plan returns,
 // shows progress, prints a table, and writes results.json, machine.json,
-// results.md and plots.
-func Command(name, short string, plan func(Scale) ([]Experiment, error)) *cobra.Command {
+// results.md and plots
+// into the folder out.
+func Command(name, short, out string, plan func(Scale) ([]Experiment, error)) *cobra.Command {
 	var f flags
 	c := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs, SilenceUsage: true,
@@ -52,7 +53,7 @@ func Command(name, short string, plan func(Scale) ([]Experiment, error)) *cobra.
 	fs.BoolVar(&f.full, "full", false, "also what takes long and much room")
 	fs.BoolVar(&f.list, "list", false, "print the workloads and end")
 	fs.StringVar(&f.only, "only", "", "run workloads whose name contains one of these `parts`, separated by commas")
-	fs.StringVar(&f.out, "out", filepath.Join("bench", "out"), "the `folder` for results, tables and plots")
+	fs.StringVar(&f.out, "out", out, "the `folder` for results, tables and plots")
 	fs.StringVar(&f.dir, "dir", "", "the `folder` whose file system is measured (default: that of --out)")
 	fs.IntVar(&f.reps, "reps", 0, "rounds (default 5, quick 3)")
 	fs.DurationVar(&f.turn, "turn", 0, "how long one turn works (default 250ms, quick 150ms)")

@@ -1,0 +1,1 @@
+// Empty: functions without a body need an assembler file in their package.

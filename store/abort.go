@@ -120,17 +120,11 @@ func takeLock(root fs.FS) (io.Closer, error) {
 }
 
 // heldElsewhere reports whether another opener has the directory, without
-// making or changing anything.
-func heldElsewhere(root fs.FS) (bool, error) {
-	if _, err := root.Stat("lock"); errors.Is(err, iofs.ErrNotExist) {
-		return false, nil
+// making, changing or locking anything.
+func heldElsewhere(root fs.FS) bool {
+	held, err := root.Locked("lock")
+	if errors.Is(err, iofs.ErrNotExist) {
+		return false
 	}
-	l, err := root.Lock("lock")
-	if errors.Is(err, fs.ErrLockHeld) {
-		return true, nil
-	}
-	if err != nil {
-		return true, nil // nobody can say: believe no more than the watermark does
-	}
-	return false, l.Close()
+	return held || err != nil // if nobody can say, believe no more than the watermark does
 }

@@ -131,8 +131,8 @@ func (s *Store) claim(dir string) (err error) {
 		return err
 	}
 	if s.cfg.readOnly {
-		s.live, err = heldElsewhere(s.root)
-		return err
+		s.live = heldElsewhere(s.root)
+		return nil
 	}
 	if s.previous, _, err = readAbort(s.root); err != nil {
 		return err

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/env"
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/store"
 )
@@ -159,6 +163,29 @@ func TestOpenReadOnlyBesideWriter(t *testing.T) {
 	require.NoError(t, err, string(out))
 	require.Contains(t, string(out), "read 53, locked by "+fmt.Sprint(os.Getpid()))
 	checkOK(t, s)
+}
+
+// lockless is a file system on which nobody may take a lock.
+type lockless struct{ fs.FS }
+
+func (lockless) Lock(string) (io.Closer, error) { return nil, errors.New("a lock was taken") }
+
+// A reader takes no lock, not even for a moment: a writer that opens just then
+// must not be told that the directory is in use.
+func TestOpenReadOnlyTakesNoLock(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	put(t, s, &message.Message{Topic: "t"})
+	e := env.Real()
+	e.Open = func(dir string, create bool) (fs.FS, error) {
+		root, err := env.Real().Open(dir, create)
+		return lockless{root}, err
+	}
+	_, err := store.Open(dir, store.WithEnvironment(e))
+	require.ErrorContains(t, err, "a lock was taken")
+	ro := must(store.OpenReadOnly(dir, store.WithEnvironment(e)))
+	require.Len(t, readAll(t, ro, message.Queue{Topic: "t"}), 1)
+	require.NoError(t, ro.Close())
 }
 
 // TestReaderProcess is the other process of the tests here.

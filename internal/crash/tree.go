@@ -408,6 +408,21 @@ func (t *tree) Lock(name string) (io.Closer, error) {
 	return &lock{f: s.handle(ino, false)}, nil
 }
 
+func (t *tree) Locked(name string) (bool, error) {
+	p, err := t.full("look at lock", name)
+	if err != nil {
+		return false, err
+	}
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ino, err := s.openLocked(p, fs.ReadOnly)
+	if err != nil {
+		return false, fail("look at lock", t.Path(name), err)
+	}
+	return s.locks[ino], nil
+}
+
 type lock struct {
 	once sync.Once
 	f    *file

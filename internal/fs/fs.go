@@ -72,6 +72,9 @@ type FS interface {
 	// elsewhere, in this process or another (Java's FileChannel.lock included),
 	// is an error that matches ErrLockHeld.
 	Lock(name string) (io.Closer, error)
+	// Locked reports whether Lock would find the lock held. It makes nothing and
+	// stands in nobody's way: a Lock at the same moment succeeds.
+	Locked(name string) (bool, error)
 	// Usage returns the size and the free bytes of the file system.
 	Usage() (Usage, error)
 	// Sub returns the tree below dir, which need not exist yet.

@@ -212,6 +212,18 @@ func lockFile(t *tree, n string) (io.Closer, error) {
 	return nil, err
 }
 
+// fileLocked asks the kernel who is in the way of a lock, and takes none.
+func fileLocked(t *tree, n string) (bool, error) {
+	f, err := openFile(t, n, os.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: 0, Len: 1}
+	err = retry(func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) })
+	return lk.Type != unix.F_UNLCK, err
+}
+
 // Close gives the lock back; the second time it does nothing.
 func (l *fileLock) Close() error {
 	l.once.Do(func() { l.err = l.f.Close() })

@@ -25,3 +25,5 @@ func mapFile(uintptr, int) (Mapping, error) { return nil, ErrUnsupported }
 
 // lockFile has no lock to offer here, and a store without one is not safe.
 func lockFile(*tree, string) (io.Closer, error) { return nil, ErrUnsupported }
+
+func fileLocked(*tree, string) (bool, error) { return false, ErrUnsupported }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -58,16 +59,47 @@ func lockFile(t *tree, n string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
-	err = windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, new(windows.Overlapped))
-	if err == nil {
-		return &fileLock{f: f}, nil
+	// One who only looks holds the lock for a moment, see fileLocked.
+	for range lookTries {
+		if err = lockByte(f, windows.LOCKFILE_EXCLUSIVE_LOCK); err != ErrLockHeld {
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
-	_ = f.Close()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return &fileLock{f: f}, nil
+}
+
+// lookTries is for how many milliseconds a lock is asked for again.
+const lookTries = 20
+
+// lockByte locks the first byte without waiting.
+func lockByte(f *os.File, flags uint32) error {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), flags|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
 	if err == windows.ERROR_LOCK_VIOLATION || err == windows.ERROR_IO_PENDING {
-		err = ErrLockHeld
+		return ErrLockHeld
 	}
-	return nil, err
+	return err
+}
+
+// fileLocked takes a shared lock for a moment, for there is no way only to ask.
+// Lockers try again, and others who look are not in the way.
+func fileLocked(t *tree, n string) (bool, error) {
+	f, err := openFile(t, n, os.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // gives the lock back
+	if err := lockByte(f, 0); err != nil {
+		if err == ErrLockHeld {
+			return true, nil
+		}
+		return false, err
+	}
+	return false, windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, new(windows.Overlapped))
 }
 
 // Close gives the lock back; the second time it does nothing.

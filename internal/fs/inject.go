@@ -290,6 +290,14 @@ func (f *Faulty) Lock(name string) (io.Closer, error) {
 	return &faultyLock{Closer: l, st: f.st}, nil
 }
 
+// Locked is FS.Locked.
+func (f *Faulty) Locked(name string) (bool, error) {
+	if _, err := f.st.do(OpLock, f.name(name)); err != nil {
+		return false, err
+	}
+	return f.inner.Locked(name)
+}
+
 // Usage is FS.Usage.
 func (f *Faulty) Usage() (Usage, error) {
 	if _, err := f.st.do(OpUsage, f.name(".")); err != nil {

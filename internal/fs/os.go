@@ -380,6 +380,15 @@ func (t *tree) Lock(name string) (io.Closer, error) {
 	return l, nil
 }
 
+func (t *tree) Locked(name string) (bool, error) {
+	n, err := t.check(name, true)
+	if err != nil {
+		return false, t.fail("look at lock", name, err)
+	}
+	held, err := fileLocked(t, n)
+	return held, t.fail("look at lock", name, err)
+}
+
 func (t *tree) Usage() (Usage, error) {
 	f, err := t.nearest()
 	if err != nil {

@@ -43,6 +43,9 @@ func TestRecordLockConflicts(t *testing.T) {
 		require.NoError(t, err)
 		_, err = f.Lock(filepath.Base(name))
 		require.ErrorIs(t, err, ErrLockHeld)
+		held, err := f.Locked(filepath.Base(name))
+		require.NoError(t, err)
+		require.True(t, held)
 		return
 	}
 	name := filepath.Join(t.TempDir(), "lock")

@@ -401,6 +401,9 @@ func syncAll(t *testing.T, f fs.FS) {
 func lock(t *testing.T, f fs.FS) {
 	l, err := f.Lock("lock")
 	require.NoError(t, err)
+	held, err := f.Locked("lock")
+	require.NoError(t, err)
+	require.True(t, held)
 	_, err = f.Lock("lock")
 	require.ErrorIs(t, err, fs.ErrLockHeld)
 	_, err = f.Sub(".").Lock("lock")
@@ -410,11 +413,41 @@ func lock(t *testing.T, f fs.FS) {
 	require.NoError(t, other.Close())
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
+	held, err = f.Locked("lock")
+	require.NoError(t, err)
+	require.False(t, held)
 	l, err = f.Lock("lock")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	_, err = f.Lock("none/lock")
 	require.ErrorIs(t, err, iofs.ErrNotExist)
+	_, err = f.Locked("none")
+	require.ErrorIs(t, err, iofs.ErrNotExist)
+
+	// Who looks is in nobody's way.
+	looked := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stop:
+				looked <- nil
+				return
+			default:
+			}
+			if _, err := f.Locked("lock"); err != nil {
+				looked <- err
+				return
+			}
+		}
+	}()
+	for range 2000 {
+		l, err := f.Lock("lock")
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	}
+	close(stop)
+	require.NoError(t, <-looked)
 }
 
 func mapping(t *testing.T, f fs.FS) {

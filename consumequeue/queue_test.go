@@ -304,7 +304,7 @@ func TestReadOnlyBesideRetention(t *testing.T) {
 	fill(q, 0, 100)
 	require.NoError(t, s.Flush())
 	save(t, s, 1)
-	ro, err := Open(sim.FS().Sub("consumequeue"), sim.FS().Sub("ember"), Options{FileSize: 200, ReadOnly: true})
+	ro, err := Open(sim.FS().Sub("consumequeue"), sim.FS().Sub("ember"), Options{FileSize: 200, ReadOnly: true, LiveWriter: true})
 	require.NoError(t, err)
 	require.NoError(t, s.Expire(5500))
 	save(t, s, 2)

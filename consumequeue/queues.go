@@ -42,8 +42,11 @@ type Options struct {
 	Clock clock.Clock
 	// Manual starts no goroutine: the caller runs Step.
 	Manual bool
-	// ReadOnly writes nothing at all. A live writer may work beside it.
+	// ReadOnly writes nothing at all.
 	ReadOnly bool
+	// LiveWriter, with ReadOnly, says that another process has the queues open and
+	// may remove files. Else a missing file is damage.
+	LiveWriter bool
 	// Logger hears what no caller is told; silent by default.
 	Logger *slog.Logger
 }

@@ -36,7 +36,7 @@ func (q *Queue) expire(minPosition int64) error {
 // matches ErrDamaged.
 func (q *Queue) FirstAt(minPosition int64) (int64, error) {
 	start, end := q.Bounds()
-	if start == end {
+	if start == end || minPosition <= 0 {
 		return start, nil
 	}
 	// Most queues of a call keep their start: look at it first.

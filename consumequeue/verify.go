@@ -64,7 +64,7 @@ func (s *Queues) verifyLocked(q *Queue) error {
 		}
 		sizes[base] = e.Size
 	}
-	if s.o.ReadOnly {
+	if s.o.LiveWriter {
 		lo = s.skipRemoved(q, sizes, lo, hi)
 	}
 	for base := lo; base <= hi; base += s.o.FileSize {

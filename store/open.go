@@ -177,6 +177,7 @@ func (s *Store) openQueues() (err error) {
 		Synced:       s.synced,
 		Manual:       s.cfg.env.Manual,
 		ReadOnly:     s.cfg.readOnly,
+		LiveWriter:   s.live,
 		Rebuild:      s.rebuildQueues,
 		Clock:        s.cfg.env.Clock,
 		Logger:       s.cfg.logger,

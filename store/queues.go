@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -54,42 +53,6 @@ func (s *Store) rangeError(err error, q *queue, offset int64) error {
 	}
 	start, end := q.entries.Bounds()
 	return s.queueError(&RangeError{Queue: q.name, Offset: offset, Start: start, End: end}, q)
-}
-
-// rebuildQueues reads the log once and gives damaged queues their entries back.
-func (s *Store) rebuildQueues(ctx context.Context, qs []*consumequeue.Queue) error {
-	wanted := make(map[message.Queue]*consumequeue.Queue, len(qs))
-	for _, q := range qs {
-		wanted[q.Name()] = q
-	}
-	_, err := s.log.Scan(s.log.Start(), s.log.Visible(), func(r *message.Record) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !r.Dispatchable() || !s.topics.alive(r.Topic(), r.Position()) {
-			return nil
-		}
-		foreign := s.foreign(r.Position())
-		restore := func(name message.Queue, offset int64) bool {
-			if q, ok := wanted[name]; ok && foreign && offset == 0 {
-				q.RestoreAtEnd(s.entryOf(r))
-			} else if ok {
-				q.Restore(offset, s.entryOf(r))
-			}
-			return true
-		}
-		restore(r.Queue(), r.Offset())
-		if foreign {
-			alsoIn(r, restore)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("store: rebuild %d queues: %w", len(qs), err)
-	}
-	s.stats.rebuilt.Add(int64(len(qs)))
-	s.cfg.logger.Info("queues rebuilt", "count", len(qs))
-	return nil
 }
 
 // foreign reports whether another program wrote the record at position.

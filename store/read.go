@@ -226,6 +226,11 @@ entries:
 		}
 		for _, e := range w.entries[:got] {
 			looked++
+			if e.Blank() {
+				if err := q.lostAt(next); err != nil {
+					return next, err
+				}
+			}
 			if e.Blank() || !hashMatches(hashes, e.TagHash) {
 				next++
 				continue

@@ -87,31 +87,40 @@ func TestOpenReadOnlyAfterKill(t *testing.T) {
 	checkOK(t, s)
 }
 
-// Everything outside the damage is readable, whether the queue's entries were
-// saved or have to be found in the log.
+// Everything outside the damage is readable, and what lies in it gives its error,
+// whether the queue's entries were saved or have to be found in the log.
 func TestOpenReadOnlyBesideDamage(t *testing.T) {
 	sound, at := makeSound(t)
 	q := message.Queue{Topic: "t"}
-	for _, saved := range []bool{true, false} {
-		t.Run(fmt.Sprintf("saved queues %v", saved), func(t *testing.T) {
+	for _, c := range []struct {
+		name, gone string
+		bad        []int64
+	}{
+		{"queues saved", "", []int64{0, 20, 21, 100, 179}},
+		{"image gone", "ember/queues", []int64{20, 21, 100}}, // nobody knows that there was anything in front or behind
+		{"files gone", "consumequeue/t", []int64{0, 20, 21, 100, 159}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			d := &damaged{t: t, dir: t.TempDir(), at: at}
 			require.NoError(t, os.CopyFS(d.dir, os.DirFS(sound)))
-			if !saved {
-				require.NoError(t, os.Remove(d.path("ember/queues")))
+			if c.gone != "" {
+				require.NoError(t, os.RemoveAll(d.path(c.gone)))
 			}
-			bad := map[int64]bool{20: true, 21: true, 100: true}
-			for i := range bad {
+			bad := map[int64]bool{}
+			for _, i := range c.bad {
+				bad[i] = true
 				name, off := d.record(int(i))
 				d.flip(name, off+300)
 			}
 			before := dirHash(t, d.dir)
-			if !saved {
+			if c.gone == "ember/queues" {
 				_, err := store.Open(d.dir)
 				require.ErrorIs(t, err, store.ErrCorrupt)
 				require.Equal(t, before, dirHash(t, d.dir), "an Open that finds damage changes nothing")
 			}
 			s := must(store.OpenReadOnly(d.dir))
 			var got []int64
+			failed := map[int64]bool{}
 			for from := int64(0); from < int64(len(at)); {
 				b, err := s.Read(ctx, q, from, message.Limit{Count: 1000}, nil)
 				for i := range b.Records {
@@ -120,12 +129,13 @@ func TestOpenReadOnlyBesideDamage(t *testing.T) {
 				if err != nil {
 					require.ErrorIs(t, err, store.ErrCorrupt)
 					require.True(t, bad[b.Next], b.Next)
-					require.True(t, saved, "without its entry nobody knows what is lost")
+					failed[b.Next] = true
 					b.Next++
 				}
 				from = b.Next
 			}
-			require.Len(t, got, len(at)-3)
+			require.Len(t, got, len(at)-len(bad))
+			require.Equal(t, bad, failed, "what is lost is not passed silently")
 			for _, o := range got {
 				require.False(t, bad[o])
 			}

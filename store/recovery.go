@@ -121,23 +121,11 @@ func (s *Store) replayRecord(r *message.Record, from *marks) error {
 	return s.timers.Freeze(message.Mark{Offset: r.Position() + int64(r.Size()), Fingerprint: r.Fingerprint()})()
 }
 
-// replayFrom applies the log from low on. Beside damage a reader goes on with what
-// lies behind it; a store that writes does not open.
+// replayFrom applies the log from low on.
 func (s *Store) replayFrom(low int64, from *marks) error {
-	for low < s.log.Visible() {
-		end, err := s.log.Scan(low, s.log.Visible(), func(r *message.Record) error {
-			return s.replayRecord(r, from)
-		})
-		if err == nil || !s.cfg.readOnly || !errors.Is(err, ErrCorrupt) {
-			return err
-		}
-		next, ok, err := s.log.Resume(end + 1)
-		if err != nil || !ok {
-			return err
-		}
-		low = next
-	}
-	return nil
+	return s.scanLog(low, func(r *message.Record) error {
+		return s.replayRecord(r, from)
+	}, func(err error) { s.dispatch.damage = err })
 }
 
 func (s *Store) queueBounds(q message.Queue) (start, end int64, ok bool) {

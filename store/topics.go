@@ -40,7 +40,8 @@ type queue struct {
 	entries *consumequeue.Queue
 	watch   *watchList
 
-	replayed int64 // position of the last record that Open has replayed
+	lost     atomic.Pointer[[]lost] // read-only, beside damage
+	replayed int64                  // position of the last record that Open has replayed
 }
 
 // ConsumeQueue lets the consume queues find their handle in a record's Home.

@@ -45,6 +45,7 @@ type dispatcher struct {
 	// deadBelow is where in an import the records of topics end that have no
 	// queue: RocketMQ has deleted those topics.
 	deadBelow int64
+	damage    error // read-only: what the replay has met last
 	lost      int64 // where the last filler that was replayed lies, -1 for none
 }
 
@@ -104,7 +105,7 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 	r.Home = q
 	if pos >= from.queues && r.Dispatchable() {
 		foreign := d.foreign(pos)
-		if err := q.replay(r, d.entry(r), foreign, d.readOnly || q.replayed < d.lost); err != nil {
+		if err := q.replay(r, d.entry(r), foreign, d.readOnly || q.replayed < d.lost, d.damage); err != nil {
 			return err
 		}
 		if foreign {
@@ -133,13 +134,16 @@ func (d *dispatcher) replay(r *message.Record, from *marks) error {
 // Below the start lies what retention was about to drop. An empty queue begins
 // where its first kept record says. Another program's records may repeat or jump.
 // Where the log has lost records, blanks take their places: behind a filler, and in
-// a read-only store behind damage.
-func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign, lost bool) error {
+// a read-only store behind damage, whose error it keeps for who reads them.
+func (q *queue) replay(r *message.Record, e consumequeue.Entry, foreign, lost bool, damage error) error {
 	q.replayed = r.Position()
 	start, end := q.entries.Bounds()
 	offset := r.Offset()
 	switch {
 	case offset == end, offset > end && (start == end || lost && !foreign):
+		if start < end && offset > end && damage != nil {
+			q.lose(end, offset, damage)
+		}
 		q.entries.Append(offset, e)
 	case foreign:
 		// RocketMQ's rule for jumps, and for repeats better than its own, which is

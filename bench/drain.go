@@ -45,7 +45,7 @@ func (b *filled) log() string { return filepath.Join(b.dir, "commitlog") }
 var drainWays = []struct {
 	name string
 	run  func(b *filled, group string) error
-}{{"scan", drainScan}, {"read", drainRead}}
+}{{"scan", drainScan}, {"read", drainRead}, {"pull", drainPull}, {"push", drainPush}, {"lease", drainLease}}
 
 func drains(w work) ([]measure.Experiment, error) {
 	b := &filled{n: w.drain, size: 1 << 10}
@@ -102,7 +102,10 @@ func rate(n int, f func() error) (float64, error) {
 	return float64(n) / time.Since(t0).Seconds(), err
 }
 
-const commitEvery = 500
+const (
+	commitEvery = 500
+	drainLimit  = 5 * time.Minute // a drain that takes longer is broken
+)
 
 func (b *filled) queue() message.Queue { return message.Queue{Topic: "orders"} }
 

@@ -284,6 +284,9 @@ func (s *Store) openViews() (err error) {
 	if err := s.openHalves(); err != nil {
 		return err
 	}
+	if err := s.openDedupe(); err != nil {
+		return err
+	}
 	s.progress, err = progress.Open(s.ctx, s.db, progress.Options{
 		Clock:         s.cfg.env.Clock,
 		Manual:        s.cfg.env.Manual,

@@ -75,6 +75,8 @@ type config struct {
 	levels        string
 	timerRate     int
 	halves        Transactions
+	dedupeWindow  time.Duration
+	dedupeCount   int
 	noIDIndex     bool
 	durableSettle bool
 	deadRetention time.Duration

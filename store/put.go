@@ -17,6 +17,9 @@ import (
 // Messages of one queue get ascending offsets in the order in which their puts
 // are served; a put that starts after another one has returned comes behind it.
 //
+// With WithDedupe, a message whose key is known is not stored again: Put returns
+// the receipt of the first.
+//
 // Put does not keep or change m. ctx bounds the wait only: when it ends first
 // the error wraps ctx's and the outcome is unknown, so a caller that sends again
 // must be ready for the message twice.
@@ -31,10 +34,14 @@ func (s *Store) Put(ctx context.Context, m *message.Message) (message.Receipt, e
 	if err != nil {
 		return message.Receipt{}, err
 	}
+	if r, stored, err := s.once(ctx, p, m); stored || err != nil {
+		return r, err
+	}
 	if err := s.log.Append(ctx, &p.group); err != nil {
 		return message.Receipt{}, s.failed(p, err)
 	}
 	r := p.receipt(0)
+	p.answer(r)
 	s.done(p)
 	return r, nil
 }
@@ -49,6 +56,9 @@ func (s *Store) PutBatch(ctx context.Context, ms []*message.Message) ([]message.
 	if len(ms) == 0 {
 		return nil, s.writable()
 	}
+	if s.dedupe != nil {
+		return s.putOnce(ctx, ms)
+	}
 	p, err := s.prepare(ctx, ms)
 	if err != nil {
 		return nil, err
@@ -56,10 +66,7 @@ func (s *Store) PutBatch(ctx context.Context, ms []*message.Message) ([]message.
 	if err := s.log.Append(ctx, &p.group); err != nil {
 		return nil, s.failed(p, err)
 	}
-	rs := make([]message.Receipt, len(ms))
-	for i := range rs {
-		rs[i] = p.receipt(i)
-	}
+	rs := p.receipts()
 	s.done(p)
 	return rs, nil
 }
@@ -73,6 +80,10 @@ func (s *Store) PutAsync(ctx context.Context, m *message.Message) *message.Pendi
 	p, err := s.prepareOne(ctx, m)
 	if err != nil {
 		pending.Resolve(message.Receipt{}, err)
+		return pending
+	}
+	if r, stored, err := s.once(ctx, p, m); stored || err != nil {
+		pending.Resolve(r, err)
 		return pending
 	}
 	p.pending, p.group.Done = pending, answer

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/embermq/embermq/commitlog"
+	"github.com/embermq/embermq/dedupe"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/txn"
 )
@@ -26,6 +27,7 @@ type putting struct {
 	waits    []waiting        // the entries that wait
 	pending  *message.Pending // of a PutAsync
 	half     *txn.Copy        // the message is held back
+	claims   []*dedupe.Claim  // to idempotency keys; they end when the log has done with the group
 	s        *Store
 
 	newTopics bool // some entry's topic has to be made first
@@ -61,6 +63,11 @@ func (s *Store) putPutting(p *putting) {
 	if large {
 		p.group.Entries = nil
 	}
+	for _, c := range p.claims {
+		c.End()
+	}
+	clear(p.claims)
+	p.claims = p.claims[:0]
 	clear(p.waits)
 	p.envelope.Reserved, p.pending, p.half, p.waits, p.newTopics = nil, nil, nil, p.waits[:0], false
 	s.puttings.Put(p)
@@ -75,6 +82,7 @@ func answer(g *commitlog.Group, err error) {
 		return
 	}
 	r := p.receipt(0)
+	p.answer(r)
 	pending := p.pending
 	p.s.done(p)
 	pending.Resolve(r, nil)
@@ -94,6 +102,14 @@ func (p *putting) receipt(i int) message.Receipt {
 		}
 	}
 	return r
+}
+
+func (p *putting) receipts() []message.Receipt {
+	rs := make([]message.Receipt, len(p.group.Entries))
+	for i := range rs {
+		rs[i] = p.receipt(i)
+	}
+	return rs
 }
 
 // size is how many bytes of log the group takes.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/dedupe"
 	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/txn"
 )
@@ -25,6 +26,7 @@ type Stats struct {
 	Queues   consumequeue.Stats
 	Index    index.Stats
 	Halves   txn.Stats // zero in a read-only store
+	Dedupe   dedupe.Stats
 
 	Topics        int
 	Puts          int64 // records put by this process, the store's own included
@@ -60,6 +62,9 @@ func (s *Store) Stats() Stats {
 	}
 	if s.halves != nil {
 		st.Halves = s.halves.Stats()
+	}
+	if s.dedupe != nil {
+		st.Dedupe = s.dedupe.Stats()
 	}
 	if s.progress != nil {
 		st.StaleGroups = s.progress.Stale()

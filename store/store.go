@@ -8,6 +8,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/dedupe"
 	"github.com/embermq/embermq/group"
 	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/internal/kv"
@@ -40,6 +41,7 @@ type Store struct {
 	index    *index.Index // nil without
 	timers   *schedule.Schedule
 	halves   *txn.Coordinator
+	dedupe   *dedupe.Window // nil without WithDedupe
 	levels   schedule.Levels
 	dispatch dispatcher
 	puttings sync.Pool // *putting

@@ -88,6 +88,11 @@ const (
 	// StoreNoClamp leaves offsets that lie behind their queue's end.
 	StoreNoClamp Bug = "store: offsets not clamped"
 
+	// StoreSettlesLater settles a record in a second step behind its copy.
+	StoreSettlesLater Bug = "store: copy does not say what it settles"
+	// StorePlaceUnsynced relies on a first place that may still be lost.
+	StorePlaceUnsynced Bug = "store: first place not on disk"
+
 	// TimerEarly fires a timer a millisecond before it is due.
 	TimerEarly Bug = "schedule: fired early"
 	// TimerUnmarked leaves out of a fired message which timer it ends.
@@ -113,4 +118,9 @@ const (
 	HalfLateTaken Bug = "txn: application's transaction after the verdict"
 	// HalfRevived carries a half that was given up back among the pending ones.
 	HalfRevived Bug = "txn: given up, carried as pending"
+
+	// DedupeNoClaim lets two puts of one key append at the same time.
+	DedupeNoClaim Bug = "dedupe: key not claimed"
+	// DedupeSavesMarkOnly saves the mark of the window without its entries.
+	DedupeSavesMarkOnly Bug = "dedupe: mark saved without entries"
 )

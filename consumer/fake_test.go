@@ -532,3 +532,10 @@ func (w *fakeWatch) Close() error {
 	delete(w.f.watches, w)
 	return nil
 }
+
+// attempts are the failed deliveries in place that the engine knows.
+func (f *fake) attempts(groupName string, q message.Queue, offset int64) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.standingLocked(place{groupName, q}).attempts[offset]
+}

@@ -3,7 +3,6 @@ package kv
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -23,9 +22,15 @@ type request struct {
 	flushed <-chan struct{}
 }
 
-// requests that were answered are used again. One whose caller left early is
-// not, because its answer may still come.
-var requests = sync.Pool{New: func() any { return &request{done: make(chan error, 1)} }}
+// newRequest takes one that was answered, if there is one. One whose caller left
+// early is not used again, because its answer may still come. They belong to their
+// DB, so that a test in virtual time meets no channel of another test.
+func (d *DB) newRequest() *request {
+	if r, ok := d.requests.Get().(*request); ok {
+		return r
+	}
+	return &request{done: make(chan error, 1)}
+}
 
 // Apply makes the changes of b visible, all at once, after those of every Apply
 // that returned before. With sync they are durable when it returns; an empty
@@ -43,12 +48,12 @@ func (d *DB) Apply(ctx context.Context, b *Batch, sync bool) error {
 	if b.n == 0 && !sync {
 		return d.usable()
 	}
-	r := requests.Get().(*request)
+	r := d.newRequest()
 	r.batch, r.sync, r.flushed = b, sync, nil
 	answered, err := d.submit(ctx, r)
 	if answered {
 		r.batch = nil
-		requests.Put(r)
+		d.requests.Put(r)
 	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 
 // DB is an ordered map from keys to values in one folder.
 type DB struct {
+	requests sync.Pool // *request
+
 	gate   *gate
 	poison *poison
 	vfs    *pebbleFS

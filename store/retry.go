@@ -11,6 +11,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/group"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
 )
@@ -284,7 +285,7 @@ func (s *Store) appendReplacements(ctx context.Context, rs []replacement) (writt
 			begun = begun || f.Begun
 		}
 	}
-	if begun {
+	if begun && !(plant.Enabled && plant.Is(plant.StorePlaceUnsynced)) {
 		if err := s.progress.Flush(ctx); err != nil {
 			return 0, err
 		}
@@ -343,7 +344,25 @@ func (s *Store) appendGroup(ctx context.Context, rs []*replacement) error {
 		return s.failed(p, err)
 	}
 	s.done(p)
+	if plant.Enabled && plant.Is(plant.StoreSettlesLater) {
+		for _, r := range rs {
+			f := &r.flight.Settlement
+			r.flight.Land()
+			_, _, err := s.progress.Settle(f.Group, f.Epoch, []message.Verdict{{Queue: f.Queue, Offset: f.Offset, Kind: message.Done, Lease: r.lease()}})
+			r.flight = nil
+			if err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+func (r *replacement) lease() uint64 {
+	if r.verdict == nil {
+		return 0
+	}
+	return r.verdict.Lease
 }
 
 func (s *Store) addReplacement(ctx context.Context, p *putting, r *replacement) error {
@@ -352,6 +371,9 @@ func (s *Store) addReplacement(ctx context.Context, p *putting, r *replacement) 
 		return err
 	}
 	r.env.StoreHost = s.format.host
+	if plant.Enabled && plant.Is(plant.StoreSettlesLater) {
+		r.env.Reserved = slices.DeleteFunc(r.env.Reserved, func(p message.Property) bool { return p.Name == message.PropSettles })
+	}
 	en := p.group.Add()
 	if r.source == nil {
 		r.env.BornHost = s.format.host
@@ -369,6 +391,9 @@ func (s *Store) replacementHome(ctx context.Context, r *replacement) (*queue, er
 	if err := s.ownQueue(ctx, r.home); err != nil {
 		return nil, err
 	}
+	if err := s.guardRetry(r); err != nil {
+		return nil, err
+	}
 	if message.IsSystemTopic(r.to.Topic) {
 		return s.systemQueue(ctx, r.to)
 	}
@@ -377,6 +402,17 @@ func (s *Store) replacementHome(ctx context.Context, r *replacement) (*queue, er
 		return nil, fmt.Errorf("store: queue %s: %w", r.to, ErrNotFound)
 	}
 	return q, nil
+}
+
+// guardRetry gives the group a place in the queue of its retries: retention keeps
+// what a group has not settled only where it has one.
+func (s *Store) guardRetry(r *replacement) error {
+	f := &r.flight.Settlement
+	if r.home.Topic != message.PrefixRetry+f.Group || s.progress.Place(f.Group, r.home).Known {
+		return nil
+	}
+	_, _, err := s.progress.Settle(f.Group, f.Epoch, []message.Verdict{{Queue: r.home, Offset: -1, Kind: message.DoneThrough}})
+	return err
 }
 
 // ownQueue makes a queue of a group's own topic when it is missing.

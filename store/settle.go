@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/embermq/embermq/group"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
 )
@@ -157,7 +158,7 @@ func (s *Store) settleNow(ctx context.Context, c group.Claim, vs []message.Verdi
 	}
 	// A first place is what keeps a group from choosing again where to begin, and
 	// perhaps to skip: it may not be lost.
-	if begun || s.cfg.durableSettle && done > 0 {
+	if begun && !(plant.Enabled && plant.Is(plant.StorePlaceUnsynced)) || s.cfg.durableSettle && done > 0 {
 		if err := s.progress.Flush(ctx); err != nil {
 			return done, err
 		}

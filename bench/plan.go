@@ -64,7 +64,7 @@ func workOf(s measure.Scale) work {
 		reopen:       []reopenRow{{messages: 100_000, size: 1 << 10, kill: true}},
 		between:      500 * time.Millisecond,
 		busy:         []int{16},
-		stops:        300,
+		stops:        200,
 		rolled:       20_000,
 	}
 	if s == measure.Quick {

@@ -38,11 +38,7 @@ func (l *Log) leadSync(self *Group) role {
 	// Counted before they are woken: who is back already must not count twice.
 	l.expected = count + int(l.waiting.Load())
 	l.mu.Unlock()
-	took := l.o.Clock.Now().Sub(t0)
-	l.yield.synced.Store(int64(took))
-	if from < to {
-		l.count.synced(took)
-	}
+	l.yield.synced.Store(int64(l.o.Clock.Now().Sub(t0)))
 
 	if l.o.OnDisk && l.visible.Load() < to {
 		l.applyMu.Lock()
@@ -82,6 +78,7 @@ func (l *Log) syncRange(from, to int64, mark message.Mark) error {
 			l.segs.sealed(h) // from now on it may be closed
 		}
 	}
+	l.count.syncs.Add(1)
 	return l.wm.save(mark)
 }
 

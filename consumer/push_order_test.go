@@ -193,7 +193,6 @@ func TestPushKeysAfterCrash(t *testing.T) {
 		r := start()
 		sleep(time.Second)
 		f.close(t) // the store is gone
-		synctest.Wait()
 		close(stuck)
 		require.ErrorIs(t, <-r.result, message.ErrClosed)
 		require.Len(t, first.all(), 91)

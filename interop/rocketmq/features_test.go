@@ -31,6 +31,8 @@ const (
 	headDeleted
 	tailCut
 	killed
+	delayed
+	halves
 	// Only stores that Java writes have these.
 	javaCRC
 	javaSync
@@ -39,7 +41,7 @@ const (
 )
 
 var featureNames = []string{"empty bodies", "bodies to 64 KiB", "tags", "keys", "properties", "unicode", "compressed", "atomic groups", "V2 topics", "IPv6 host",
-	"unique ids", "in cache", "many segments", "many queue files", "reopened", "deleted topic", "head deleted", "tail cut", "killed",
+	"unique ids", "in cache", "many segments", "many queue files", "reopened", "deleted topic", "head deleted", "tail cut", "killed", "delayed", "half messages",
 	"append CRC", "sync flush", "stale CRC", "multi dispatch"}
 
 func (f features) has(x features) bool { return f&x != 0 }

@@ -25,7 +25,7 @@ import (
 )
 
 const ourFeatures = emptyBodies | largeBodies | tags | keys | properties | unicode | compressed | batches | longTopics | ipv6Host |
-	uniqueIDs | inCache | manySegments | manyQueueFiles | reopened | deletedTopic | headDeleted | tailCut | killed
+	uniqueIDs | inCache | manySegments | manyQueueFiles | reopened | deletedTopic | headDeleted | tailCut | killed | delayed | halves
 
 // TestOurs: what we write, Java reads; what Java adds, we read; and then Java
 // reads all of it again. A copy of each store without queues and index shows

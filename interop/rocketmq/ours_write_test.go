@@ -101,7 +101,7 @@ func (w *writer) write() error {
 			return err
 		}
 	}
-	if err := w.s.Sync(context.Background()); err != nil {
+	if err := errors.Join(w.ripen(), w.s.Sync(context.Background())); err != nil {
 		return err
 	}
 	w.model.Start, w.model.End = w.s.Stats().Log.Start, w.s.Stats().Log.Appended
@@ -136,6 +136,9 @@ func (w *writer) puts(n int) error {
 			n -= len(ms)
 			continue
 		}
+		if err := w.held(); err != nil {
+			return err
+		}
 		m := w.p.next(w.r)
 		got, err := w.s.Put(ctx, m)
 		if err != nil {
@@ -145,6 +148,62 @@ func (w *writer) puts(n int) error {
 		n--
 	}
 	return nil
+}
+
+// held puts a message now and then that waits for its time or for a verdict. The
+// model does not know it: Java's answers are compared with ours.
+func (w *writer) held() error {
+	ctx := context.Background()
+	if w.p.Features.has(delayed) && w.r.IntN(8) == 0 {
+		m := &message.Message{Topic: "later", Body: []byte("later"), DelayLevel: 1 + w.r.IntN(9)}
+		if w.r.IntN(2) == 0 {
+			m.DelayLevel, m.Delay = 0, time.Duration(1+w.r.IntN(100_000))*time.Millisecond
+			if w.r.IntN(3) == 0 {
+				m.Delay = 1000 * time.Hour // still waits when Java looks
+			}
+		}
+		r, err := w.s.Put(ctx, m)
+		if err != nil {
+			return err
+		}
+		if w.r.IntN(4) == 0 && m.Delay > 0 {
+			if _, err := w.s.Timers().Cancel(ctx, r.Timer); err != nil {
+				return err
+			}
+		}
+	}
+	if w.p.Features.has(halves) && w.r.IntN(8) == 0 {
+		_, id, err := w.s.Halves().Prepare(ctx, &message.Message{Topic: "paid", Body: []byte("paid")}, "payments", message.HalfOptions{})
+		if err == nil && w.r.IntN(3) == 0 {
+			_, _, err = w.s.Halves().Commit(ctx, id)
+		} else if err == nil && w.r.IntN(2) == 0 {
+			_, err = w.s.Halves().Rollback(ctx, id)
+		}
+		return err
+	}
+	return nil
+}
+
+// ripen lets everything fire that is due before long.
+func (w *writer) ripen() error {
+	if !w.p.Features.has(delayed) {
+		return nil
+	}
+	w.clock.Advance(3 * time.Hour)
+	for range 2000 {
+		soon := 0
+		for _, err := range w.s.Timers().Pending("", time.Time{}, w.clock.Now().Add(time.Hour)) {
+			if err != nil {
+				return err
+			}
+			soon++
+		}
+		if soon == 0 {
+			return nil
+		}
+		<-time.After(time.Millisecond)
+	}
+	return fmt.Errorf("%d timers wait", w.s.Timers().Len())
 }
 
 func (w *writer) sent(g message.Receipt, m *message.Message) {

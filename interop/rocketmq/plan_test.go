@@ -46,6 +46,9 @@ func newPlan(number int, dir string, allowed features, salt uint64) plan {
 		// has taken from the log Java cannot build them again.
 		p.Features &^= headDeleted
 	}
+	if p.Features.has(headDeleted) {
+		p.Features &^= delayed | halves // retention carries them forward in the background
+	}
 	if p.Features.has(staleCRC) {
 		p.Features &^= javaCRC // Java takes stale ones out when it writes its own
 	}

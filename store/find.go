@@ -1,14 +1,10 @@
 package store
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/embermq/embermq/index"
@@ -47,103 +43,6 @@ func (s *Store) Find(ctx context.Context, q index.Query) iter.Seq2[*message.Reco
 			yield(nil, &TruncatedError{Found: res.Found, Complete: res.Complete})
 		}
 	}
-}
-
-// HitState says whether consumers can see what a query found.
-type HitState uint8
-
-// The states of a hit.
-const (
-	HitVisible HitState = iota // in its queue
-	HitWaiting                 // delayed: delivered at Hit.Due
-)
-
-func (h HitState) String() string {
-	switch h {
-	case HitVisible:
-		return "visible"
-	case HitWaiting:
-		return "waiting"
-	}
-	return fmt.Sprintf("HitState(%d)", uint8(h))
-}
-
-// Hit is a message that a query found, whatever has become of it.
-type Hit struct {
-	Record *message.Record // as it lies in the log; a waiting one in a system topic
-	Queue  message.Queue   // where it was put
-	State  HitState
-	Due    time.Time // of a waiting one
-}
-
-// FindAll is Find for all messages that were put to q.Topic, also those that
-// wait for their time: newest first by when they were put or delivered. A message
-// is yielded once, in its present state.
-func (s *Store) FindAll(ctx context.Context, q index.Query) iter.Seq2[Hit, error] {
-	return func(yield func(Hit, error) bool) {
-		var hits []Hit
-		topics := []string{q.Topic, message.TopicSchedule, message.TopicTimer}
-		if s.cfg.readOnly {
-			topics = topics[:1] // what waits is the writer's to know
-		}
-		for _, topic := range topics {
-			more, err := s.hits(ctx, q, topic)
-			if err != nil {
-				yield(Hit{}, err)
-				return
-			}
-			hits = append(hits, more...)
-		}
-		slices.SortFunc(hits, func(a, b Hit) int { return cmp.Compare(b.Record.Position(), a.Record.Position()) })
-		limit := q.Limit
-		if limit == 0 {
-			limit = index.DefaultLimit
-		}
-		for _, h := range hits[:min(limit, len(hits))] {
-			if !yield(h, nil) {
-				return
-			}
-		}
-	}
-}
-
-// hits collects what lies in one topic.
-func (s *Store) hits(ctx context.Context, q index.Query, in string) (out []Hit, err error) {
-	topic := q.Topic
-	if topic == "" {
-		return nil, &InvalidError{Field: "Query", Reason: "topic and key must not be empty"}
-	}
-	q.Topic = in
-	match := q.Match
-	q.Match = func(r *message.Record) bool {
-		if in != topic {
-			if real, _ := r.Property(message.PropRealTopic); real != topic {
-				return false
-			}
-			if _, waits, e := s.timers.Timers().Waiting(r); !waits || e != nil {
-				err = errors.Join(err, e)
-				return false
-			}
-		}
-		return match == nil || match(r)
-	}
-	for r, e := range s.Find(ctx, q) {
-		if e != nil {
-			return nil, e
-		}
-		h := Hit{Record: r, Queue: r.Queue()}
-		if in != topic {
-			h.State, h.Queue.Topic = HitWaiting, topic
-			id, _ := r.Property(message.PropRealQueue)
-			n, _ := strconv.ParseInt(id, 10, 32)
-			h.Queue.ID = int32(n)
-			if h.Due, _, e = s.timers.Timers().Waiting(r); e != nil {
-				return nil, e
-			}
-		}
-		out = append(out, h)
-	}
-	return out, err
 }
 
 // TruncatedError says that a query met a bound before it had seen everything.

@@ -94,6 +94,36 @@ func TestFindAllTellsTheState(t *testing.T) {
 	require.NoError(t, l.s.Close())
 }
 
+func TestFindAllTellsTransactions(t *testing.T) {
+	l := newLab(t)
+	ctx := context.Background()
+	var ids []message.HalfID
+	for _, body := range []string{"pending", "committed", "rolled back"} {
+		_, id, err := l.s.Halves().Prepare(ctx, &message.Message{Topic: "orders", QueueID: 1, Keys: []string{"k"}, Body: []byte(body)}, "bank", message.HalfOptions{})
+		require.NoError(t, err)
+		ids = append(ids, id)
+	}
+	_, _, err := l.s.Halves().Commit(ctx, ids[1])
+	require.NoError(t, err)
+	_, err = l.s.Halves().Rollback(ctx, ids[2])
+	require.NoError(t, err)
+	for _, q := range []index.Query{{Topic: "orders", Key: "k"}, {Topic: "orders", Key: string(ids[2]), By: index.ByUniqueID}} {
+		var got []string
+		for h, err := range l.s.FindAll(ctx, q) {
+			require.NoError(t, err)
+			require.Equal(t, message.Queue{Topic: "orders", ID: 1}, h.Queue)
+			got = append(got, string(h.Record.Body())+": "+h.State.String())
+		}
+		want := []string{"committed: visible", "rolled back: rolled back", "pending: half"}
+		if q.By == index.ByUniqueID {
+			want = want[1:2]
+		}
+		require.Equal(t, want, got)
+	}
+	require.Equal(t, []string{"committed"}, bodies(t, l.s, index.Query{Topic: "orders", Key: "k"}))
+	require.NoError(t, l.s.Close())
+}
+
 func TestFindErrors(t *testing.T) {
 	s := open(t, t.TempDir(), store.WithoutIndex())
 	for _, err := range s.Find(context.Background(), index.Query{Topic: "orders", Key: "a"}) {

@@ -7,6 +7,7 @@ import (
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/dedupe"
 	"github.com/embermq/embermq/index"
+	"github.com/embermq/embermq/schedule"
 	"github.com/embermq/embermq/txn"
 )
 
@@ -25,7 +26,8 @@ type Stats struct {
 	Log      commitlog.Stats
 	Queues   consumequeue.Stats
 	Index    index.Stats
-	Halves   txn.Stats // zero in a read-only store
+	Timers   schedule.Stats // zero in a read-only store, as is Halves
+	Halves   txn.Stats
 	Dedupe   dedupe.Stats
 
 	Topics        int
@@ -59,6 +61,9 @@ func (s *Store) Stats() Stats {
 	}
 	if s.index != nil {
 		st.Index = s.index.Stats()
+	}
+	if s.timers != nil {
+		st.Timers = s.timers.Stats()
 	}
 	if s.halves != nil {
 		st.Halves = s.halves.Stats()

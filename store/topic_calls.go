@@ -67,8 +67,9 @@ func (s *Store) QueueCount(topic string) (int, error) {
 // DeleteTopic deletes a topic with its messages. The deletion is a record in the
 // log, on disk when the call returns, so that no rebuild brings the topic back.
 // Puts that overlap the call end up before it and are deleted, or get
-// ErrNotFound. Readers of the topic get ErrNotFound. ctx is looked at before the
-// deletion begins, which is then carried through.
+// ErrNotFound. Readers of the topic get ErrNotFound. Its pending timers and halves
+// go with it: the logger is told how many, and Stats counts them. ctx is looked at
+// before the deletion begins, which is then carried through.
 func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -99,6 +100,7 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	}
 	// From the log position of this record on the sequences are closed: a put
 	// that has resolved the topic already is refused, not written behind it.
+	halves := s.halves.Stats().Dropped
 	err = s.putSystem(ctx, home, &message.Message{Body: []byte(name)}, []message.Property{{Name: message.PropDeletes, Value: name, Own: true}}, seqs)
 	if err != nil {
 		return err
@@ -109,6 +111,7 @@ func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 		return err
 	}
 	s.groups.Refresh(name)
+	s.cfg.logger.Info("topic deleted", "topic", name, "timers", s.timers.Dropped(name), "halves", s.halves.Stats().Dropped-halves)
 	// The queues' files are derived: a failure here is repaired by the next Open.
 	return errors.Join(s.topics.saveRow(ctx, name), s.queues.Delete(name))
 }

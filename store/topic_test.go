@@ -3,8 +3,11 @@ package store_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -241,4 +244,22 @@ func TestDeletedTopicDropsOffsets(t *testing.T) {
 	var re *store.RangeError
 	require.ErrorAs(t, err, &re)
 	require.Equal(t, store.RangeError{Queue: q, Offset: 3, Start: 5, End: 6}, *re)
+}
+
+func TestDeletedTopicSaysWhatItDropped(t *testing.T) {
+	var told strings.Builder
+	log := slog.New(slog.NewTextHandler(&told, nil))
+	s := open(t, t.TempDir(), store.WithLogger(log))
+	for _, topic := range []string{"orders", "other"} {
+		put(t, s, &message.Message{Topic: topic, Delay: time.Hour, Body: []byte("a")})
+		put(t, s, &message.Message{Topic: topic, DelayLevel: 18, Body: []byte("b")})
+		_, _, err := s.Halves().Prepare(ctx, &message.Message{Topic: topic, Body: []byte("c")}, "bank", message.HalfOptions{})
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.DeleteTopic(ctx, "orders"))
+	require.Contains(t, told.String(), `msg="topic deleted" topic=orders timers=2 halves=1`)
+	require.Equal(t, int64(2), s.Stats().Timers.Dropped)
+	require.Equal(t, int64(1), s.Stats().Halves.Dropped)
+	require.Equal(t, int64(2), s.Timers().Len())
+	require.Equal(t, int64(1), s.Halves().Len())
 }

@@ -54,17 +54,17 @@ func workOf(s measure.Scale) work {
 			{100, 1, inCache}, {1 << 10, 1, inCache}, {1 << 10, 8, inCache}, {1 << 10, 1, onDisk}, {1 << 10, 8, onDisk}, {1 << 10, 64, onDisk},
 		},
 		batches:      []putRow{{100, 1, inCache}, {1 << 10, 1, inCache}},
-		drain:        100_000,
+		drain:        50_000,
 		rates:        []int{20_000},
-		paced:        600 * time.Millisecond,
+		paced:        400 * time.Millisecond,
 		queues:       []int{10_000},
 		queuesFor:    time.Second / 2,
 		checkpoints:  1,
 		transactions: []int{64},
 		reopen:       []reopenRow{{messages: 100_000, size: 1 << 10, kill: true}},
-		between:      500 * time.Millisecond,
+		between:      300 * time.Millisecond,
 		busy:         []int{16},
-		stops:        300,
+		stops:        200,
 		rolled:       20_000,
 	}
 	if s == measure.Quick {
@@ -86,6 +86,7 @@ func workOf(s measure.Scale) work {
 		killed.kill = true
 		w.reopen = append(w.reopen, closed, killed)
 	}
+	w.between = 500 * time.Millisecond
 	w.busy = []int{1, 4, 16}
 	w.footprint = footprint{messages: 500_000, queues: 10_000}
 	w.stops, w.rolled = 1000, 100_000

@@ -38,7 +38,11 @@ func (l *Log) leadSync(self *Group) role {
 	// Counted before they are woken: who is back already must not count twice.
 	l.expected = count + int(l.waiting.Load())
 	l.mu.Unlock()
-	l.yield.synced.Store(int64(l.o.Clock.Now().Sub(t0)))
+	took := l.o.Clock.Now().Sub(t0)
+	l.yield.synced.Store(int64(took))
+	if from < to {
+		l.count.synced(took)
+	}
 
 	if l.o.OnDisk && l.visible.Load() < to {
 		l.applyMu.Lock()
@@ -78,7 +82,6 @@ func (l *Log) syncRange(from, to int64, mark message.Mark) error {
 			l.segs.sealed(h) // from now on it may be closed
 		}
 	}
-	l.count.syncs.Add(1)
 	return l.wm.save(mark)
 }
 

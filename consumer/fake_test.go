@@ -37,7 +37,7 @@ type fake struct {
 	progress map[place]*progress
 	journal  []settled // what was settled, in order
 	retryMax int
-	waiting  int // retries whose time has not come
+	heir     *fake // the engine after a crash
 
 	// Faults and counts of calls, under mu.
 	onRead   func(q message.Queue, from int64) error
@@ -110,9 +110,11 @@ func (f *fake) reopen(tb testing.TB, lost int) *fake {
 	defer f.mu.Unlock()
 	n := newFake(tb, f.queues)
 	n.logs, n.first, n.retryMax = maps.Clone(f.logs), maps.Clone(f.first), f.retryMax
+	f.heir = n
 	keep := len(f.journal) - lost
 	for i, s := range f.journal {
 		if i < keep || s.logged {
+			n.journal = append(n.journal, s)
 			n.apply(s)
 		}
 	}
@@ -148,6 +150,10 @@ func (f *fake) putN(tb testing.TB, topic string, n int) {
 func (f *fake) append(q message.Queue, d *message.Draft, tag string) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.appendLocked(q, d, tag)
+}
+
+func (f *fake) appendLocked(q message.Queue, d *message.Draft, tag string) int64 {
 	offset := f.first[q] + int64(len(f.logs[q]))
 	d.Stamp(int64(len(f.logs)*1000)+offset, offset, time.Now().UnixMilli())
 	f.logs[q] = append(f.logs[q], slices.Clone(d.Bytes()))
@@ -399,21 +405,24 @@ func (f *fake) copyLocked(groupName string, v message.Verdict) error {
 		return err
 	}
 	if dead {
-		go f.arrive(to, d)
+		f.queues[to.Topic] = 1
+		f.appendLocked(to, d, "")
+		go f.groups.Refresh(to.Topic) // a coordinator is not called back
 		return nil
 	}
-	f.waiting++
-	time.AfterFunc(v.After, func() {
-		f.mu.Lock()
-		f.waiting--
-		f.mu.Unlock()
-		f.arrive(to, d)
-	})
+	time.AfterFunc(v.After, func() { f.arrive(to, d) })
 	return nil
 }
 
 // arrive appends to a topic that may be new.
 func (f *fake) arrive(q message.Queue, d *message.Draft) {
+	f.mu.Lock()
+	heir := f.heir
+	f.mu.Unlock()
+	if heir != nil { // what waits in a log outlives the process
+		heir.arrive(q, d)
+		return
+	}
 	if _, err := f.QueueCount(q.Topic); err != nil {
 		f.addTopic(q.Topic, 1)
 	}

@@ -152,7 +152,6 @@ func (p *Push) Subscribe(topic string, f message.Filter, h Handler) error {
 	if err := message.CheckTopic(topic); err != nil {
 		return fmt.Errorf("consumer: subscribe: %w", err)
 	}
-	h = p.o.once(p.group, h)
 	for i := len(p.o.push.intercept) - 1; i >= 0; i-- {
 		h = p.o.push.intercept[i](h)
 	}

@@ -193,6 +193,7 @@ func TestPushKeysAfterCrash(t *testing.T) {
 		r := start()
 		sleep(time.Second)
 		f.close(t) // the store is gone
+		synctest.Wait()
 		close(stuck)
 		require.ErrorIs(t, <-r.result, message.ErrClosed)
 		require.Len(t, first.all(), 91)

@@ -86,18 +86,29 @@ func (s *Store) Eventually(t testing.TB, what string, holds func() bool) {
 }
 
 // arrivals signals when a message becomes visible in a queue that exists now, or
-// in a topic that is made later.
+// in a topic that is made later and heard of by an arrival in another.
 func (s *Store) arrivals(ctx context.Context) (<-chan struct{}, func()) {
 	c := make(chan struct{}, 1)
 	w := s.Watch(nil)
-	s.watchAll(w)
+	watched := map[message.Queue]bool{} // adding a queue again would make it due again
+	watchNew := func() {
+		for _, t := range s.Topics() {
+			for i := range t.ReadQueues {
+				if q := (message.Queue{Topic: t.Name, ID: int32(i)}); !watched[q] {
+					watched[q] = true
+					w.Add(nil, q)
+				}
+			}
+		}
+	}
+	watchNew()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
 			if _, err := w.Next(ctx); err != nil {
 				return
 			}
-			s.watchAll(w)
+			watchNew()
 			select {
 			case c <- struct{}{}:
 			default:
@@ -107,15 +118,6 @@ func (s *Store) arrivals(ctx context.Context) (<-chan struct{}, func()) {
 	return c, func() {
 		_ = w.Close()
 		wg.Wait()
-	}
-}
-
-// watchAll adds the queues of every topic. A queue that is watched stays so.
-func (s *Store) watchAll(w message.Watch) {
-	for _, t := range s.Topics() {
-		for i := range t.ReadQueues {
-			w.Add(nil, message.Queue{Topic: t.Name, ID: int32(i)})
-		}
 	}
 }
 

@@ -8,14 +8,15 @@ import (
 // Close ends the store: it waits for puts under way, syncs the log, saves all
 // views and offsets, and marks the directory as closed cleanly. Every later call
 // returns ErrClosed; a second Close returns nil. Watches and Follows end with
-// ErrClosed. A failed Close leaves a directory that the next Open recovers.
+// ErrClosed. A failed Close leaves a directory that the next Open recovers; without
+// room its error matches ErrDiskFull.
 func (s *Store) Close() (err error) {
 	s.closeOnce.Do(func() {
 		s.closed.Store(true)
 		close(s.closing)
 		s.cancel()
 		s.background.Wait()
-		err = s.shutdown()
+		err = typedFull(s.shutdown())
 	})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 )
@@ -48,6 +49,14 @@ func mapMeta(err error) error {
 		return fmt.Errorf("%w: %w", ErrPoisoned, err)
 	case errors.Is(err, kv.ErrCorrupt):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return typedFull(err)
+}
+
+// typedFull gives an error of a file system without room the store's own word.
+func typedFull(err error) error {
+	if fs.IsFull(err) && !errors.Is(err, ErrDiskFull) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
 	return err
 }

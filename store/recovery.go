@@ -220,6 +220,9 @@ func (s *Store) abandon() error {
 	if s.groups != nil {
 		errs = append(errs, s.groups.Close())
 	}
+	if s.progress != nil {
+		_ = s.progress.Close() // ends its writer; behind a closed log it saves nothing
+	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}

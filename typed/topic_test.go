@@ -26,6 +26,7 @@ var orders = typed.New[order]("orders").WithMessage(func(o order, m *message.Mes
 
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	dir, remove := tempDir()
 	defer remove()
 	s, err := store.Open(dir)
@@ -111,6 +112,7 @@ func TestBodyThatDoesNotDecode(t *testing.T) {
 		require.NoError(t, err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
 	var got []int
 	var bad []error
 	c := consumer.NewPush(s, "billing", consumer.WithOrder(consumer.PerQueue))

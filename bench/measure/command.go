@@ -56,7 +56,7 @@ func Command(name, short, out string, plan func(Scale) ([]Experiment, error)) *c
 	fs.StringVar(&f.out, "out", out, "the `folder` for results, tables and plots")
 	fs.StringVar(&f.dir, "dir", "", "the `folder` whose file system is measured (default: that of --out)")
 	fs.IntVar(&f.reps, "reps", 0, "rounds (default 5, quick 3)")
-	fs.DurationVar(&f.turn, "turn", 0, "how long one turn works (default 250ms, quick 150ms)")
+	fs.DurationVar(&f.turn, "turn", 0, "how long one turn works (default 250ms, quick 120ms)")
 	fs.StringVar(&f.compare, "compare", "", "compare with an earlier results.json")
 	fs.BoolVar(&f.ratios, "ratios", false, "compare ratios instead of figures: for results of another machine")
 	fs.Float64Var(&f.maxRegress, "max-regress", 0.1, "the largest significant loss that --compare lets pass, as a share")
@@ -120,7 +120,7 @@ func (f *flags) scale() Scale {
 func (f *flags) measure(ctx context.Context, es []Experiment, progress io.Writer) ([]Result, error) {
 	r := Runner{Reps: 5, For: 250 * time.Millisecond, Bytes: 256 << 20, Dir: f.dir}
 	if f.quick {
-		r.Reps, r.For, r.Bytes = 3, 150*time.Millisecond, 128<<20
+		r.Reps, r.For, r.Bytes = 3, 120*time.Millisecond, 64<<20
 	}
 	if f.reps > 0 {
 		r.Reps = f.reps

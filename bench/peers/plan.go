@@ -119,8 +119,8 @@ func drainRow(rocket *rocketMQ, size, n int) measure.Experiment {
 	e := measure.Experiment{Metrics: []measure.Metric{{Workload: "drain/" + measure.Size(size), Unit: "msg/s"}}}
 	seen := make(map[string]bool)
 	for _, l := range libraries() {
-		base, _, _ := strings.Cut(l.name, " Sync")
-		if seen[base] || l.promise == message.OnDisk && seen[l.name] {
+		base, _, _ := strings.Cut(strings.TrimSuffix(l.name, " SyncAlways"), " (")
+		if seen[base] {
 			continue
 		}
 		seen[base] = true

@@ -65,7 +65,7 @@ var rules = map[string]rule{
 		tests: []string{"store"}},
 	"metrics": {inside: []string{"store"}, outside: []string{"github.com/prometheus/client_golang"},
 		tests: []string{"message"}},
-	"embermqtest": {exported: true, inside: []string{"internal/..."}},
+	"embermqtest": {exported: true, inside: []string{"internal/..."}, outside: []string{"go.uber.org/goleak"}},
 	"examples":    {exported: true},
 	"adapter":     {exported: true},
 	"bench":       {anything: true},

@@ -1,0 +1,82 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/embermq/embermq/consumer"
+	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/store"
+)
+
+// On a real store, over a restart: failures come again, the last one is a dead
+// letter, and what is settled does not come again.
+func TestPushOnStore(t *testing.T) {
+	for _, order := range []consumer.Order{consumer.Unordered, consumer.PerQueue, consumer.PerKey} {
+		t.Run(order.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			var mu sync.Mutex
+			calls := make(map[string]int)
+			serve := func(put bool, enough func() bool) consumer.PushStats {
+				s, err := store.Open(dir)
+				require.NoError(t, err)
+				defer func() { require.NoError(t, s.Close()) }()
+				for i := 0; put && i < 40; i++ {
+					_, err := s.Put(t.Context(), &message.Message{Topic: "orders", QueueID: int32(i % 4),
+						ShardingKey: fmt.Sprint(i % 8), Body: []byte(fmt.Sprint(i))})
+					require.NoError(t, err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				p := consumer.NewPush(s, "billing", consumer.WithOrder(order), consumer.WithMaxAttempts(3),
+					consumer.WithRetry(consumer.Steps(time.Millisecond)), consumer.WithSuspension(time.Millisecond))
+				require.NoError(t, p.Subscribe("orders", nil, consumer.One(func(_ context.Context, d *consumer.Delivery) error {
+					mu.Lock()
+					defer mu.Unlock()
+					id := string(d.Body())
+					calls[id]++
+					if enough() {
+						stop()
+					}
+					switch {
+					case id == "13":
+						return errors.New("never")
+					case d.Offset()%5 == 2 && d.Topic() == d.Queue().Topic && d.Attempt() == 1:
+						return errors.New("once")
+					}
+					return nil
+				})))
+				require.NoError(t, p.Run(ctx))
+				return p.Stats()
+			}
+			st := serve(true, func() bool { return len(calls) == 40 && calls["13"] == 3 })
+			if st.Dead == 0 {
+				require.NotZero(t, st.Retried+st.Failed)
+			}
+			before := len(calls)
+			require.Equal(t, 40, before)
+			require.Equal(t, 3, calls["13"])
+			for id, n := range calls {
+				require.LessOrEqual(t, n, 3, id)
+			}
+			s, err := store.Open(dir)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, s.Close()) }()
+			_, end, err := s.Bounds(message.Queue{Topic: "%DLQ%billing"})
+			require.NoError(t, err)
+			require.EqualValues(t, 1, end)
+			for id := range int32(4) {
+				at, ok, err := s.Committed(t.Context(), "billing", message.Queue{Topic: "orders", ID: id})
+				require.NoError(t, err)
+				require.True(t, ok)
+				require.LessOrEqual(t, at, int64(10))
+			}
+		})
+	}
+}

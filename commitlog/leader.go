@@ -321,6 +321,7 @@ const (
 	// somebody has to wait for anyway.
 	patiencePerGroup = 4 * time.Microsecond
 	longestPatience  = 100 * time.Microsecond
+	crowdPatience    = 4 * time.Microsecond // if no sync follows
 	// A single yield longer than that may mean that the processors are taken. One
 	// can be chance: there is none for shortPause times as long then, and after
 	// another one for yieldPause times as long, at most longestPause. So on a busy
@@ -332,38 +333,42 @@ const (
 	longestPause = 10 * time.Second
 	// After n lost bets in a row 2ⁿ-2 leaders do not bet, up to this n.
 	mostLost = 6
+	// After so many yields any clock has moved, unless it is a test's own.
+	stillYields = 100
 )
 
-// yieldLocked yields while fewer have gathered than could, if a sync will follow,
-// which costs more than the wait. Who could are those whom the last sync woke, and
-// those who had gathered while it ran. (With the woken alone two halves of the
-// producers would take turns for ever, each half as large a group as there could
-// be.)
+// yieldLocked yields while fewer have gathered than could. Who could are those
+// whom the last sync woke, and those who had gathered while it ran. (With the
+// woken alone two halves of the producers would take turns for ever, each half as
+// large a group as there could be.) If no sync will follow it is the same with
+// the last write, and the wait is shorter: it saves no more than a write each.
 func (l *Log) yieldLocked() {
-	y := &l.yield
+	y, expected := &l.yield, l.expected
+	patience := min(time.Duration(y.synced.Load())/4, longestPatience)
+	if l.diskWaiting == 0 {
+		y, expected, patience = &l.crowd, l.crowded, crowdPatience
+	}
 	switch {
-	case l.o.Manual || l.o.NoYield || l.diskWaiting == 0 || int(l.waiting.Load()) >= l.expected:
+	case l.o.Manual || l.o.NoYield || int(l.waiting.Load()) >= expected:
 		return
 	case y.skip > 0:
 		y.skip--
 		return
 	}
-	expected := l.expected
 	l.mu.Unlock() // those who are to join need it
-	l.bet(int32(expected))
+	l.bet(y, int32(expected), patience)
 	l.mu.Lock()
 }
 
 // bet yields until so many have gathered, or for as long as that is worth it. The
 // write leader calls it.
-func (l *Log) bet(expected int32) {
-	y := &l.yield
+func (l *Log) bet(y *yielder, expected int32, patience time.Duration) {
 	t0 := l.o.Clock.Now()
 	if t0.Before(y.until) {
 		return
 	}
-	patience := min(time.Duration(y.synced.Load())/4, longestPatience)
-	for at, before := t0, l.waiting.Load(); ; {
+	at, before := t0, l.waiting.Load()
+	for n := 0; ; n++ {
 		runtime.Gosched()
 		l.count.yields.Add(1)
 		now, waiting := l.o.Clock.Now(), l.waiting.Load()
@@ -382,6 +387,8 @@ func (l *Log) bet(expected int32) {
 			return
 		case waiting >= expected:
 			y.lost = 0
+			return
+		case n > stillYields && now.Equal(t0): // a test's clock stands still
 			return
 		case now.Sub(t0) > patience:
 			y.lost = min(y.lost+1, mostLost)

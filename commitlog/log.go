@@ -28,8 +28,10 @@ type Log struct {
 	lastStored int64
 	paved      int64 // an InCache log's pages are made up to here
 	expected   int   // groups that the next sync can have if everybody comes back; under mu
+	crowded    int   // groups that the next write without a sync can have; under mu
 	anyClosed  bool  // a sequence has been closed
 	yield      yielder
+	crowd      yielder      // for writes without a sync
 	placed     message.Mark // the last record written
 	active     atomic.Pointer[segment]
 

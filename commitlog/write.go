@@ -192,8 +192,11 @@ func (l *Log) writtenVisible(b *batch, last *Entry, end int64, self *Group) role
 		}
 		b.list = rest
 	}
+	l.crowded = b.count + int(l.waiting.Load())
 	for g := b.list.head; g != nil; g = g.next {
-		g.role = roleDone
+		if g.role = roleDone; g.async {
+			l.crowded = 0 // its caller does not wait, and may bring any number
+		}
 	}
 	l.writing = false
 	l.nextLocked()

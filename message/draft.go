@@ -37,6 +37,7 @@ type Draft struct {
 
 	storedAt  int32 // where STORETIMESTAMP lies in buf
 	bornFixed bool  // BORNTIMESTAMP is not the store time
+	plain     bool
 	tagHash   int64
 	sum       uint32
 }
@@ -72,6 +73,8 @@ func (d *Draft) Encode(m *Message, q Queue, e *Envelope) error {
 	if err == nil {
 		f := frame{topic: q.Topic, queueID: q.ID, flag: m.Flag, body: m.Body, keys: m.Keys}
 		err = d.build(&f, e, e.SysFlag&^(FlagCompressed|maskEncoding)|m.Encoding.sysFlag())
+		d.plain = len(e.Reserved) == 0 && e.SysFlag == 0 && len(m.Keys) == 0 && m.UniqueID == "" &&
+			m.IdempotencyKey == "" && m.ReplyTo == nil && m.ExpireAt.IsZero()
 	}
 	d.clearProps()
 	return err
@@ -287,6 +290,11 @@ func (d *Draft) Size() int { return len(d.buf) }
 // TagHash is the hash of the record's tag for its queue entry.
 func (d *Draft) TagHash() int64 { return d.tagHash }
 
+// Plain reports that the record has nothing but a body, a tag, a sharding key and
+// properties of the user's own: no keys, no unique id, nothing that the store or
+// RocketMQ gives a meaning. False may be wrong.
+func (d *Draft) Plain() bool { return d.plain }
+
 // Sum is the checksum that the last Stamp wrote: the record's fingerprint.
 func (d *Draft) Sum() uint32 { return d.sum }
 
@@ -298,7 +306,7 @@ func (d *Draft) Reset() {
 		d.buf = nil
 	}
 	d.own = d.own[:0]
-	d.tagHash, d.sum = 0, 0
+	d.tagHash, d.sum, d.plain = 0, 0, false
 }
 
 // GroupValue is the value of a PropGroup property for an atomic group of n

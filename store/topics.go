@@ -64,7 +64,8 @@ type topics struct {
 		dirty  map[string]bool              // rows changed by Apply and not saved
 		absent map[message.Queue]*watchList // watched, but there is no such queue
 	}
-	change sync.Mutex // serialises create, update and delete; taken before mu
+	recent atomic.Pointer[topic] // the one that was asked for last; it may be gone
+	change sync.Mutex            // serialises create, update and delete; taken before mu
 	saved  message.Mark
 	isNew  bool // nothing was ever saved
 
@@ -193,9 +194,16 @@ func (t *topics) growLocked(tp *topic, row *topicRow) {
 	tp.queues.Store(&qs)
 }
 
+// get finds a living topic. Most calls ask for the one before them.
 func (t *topics) get(name string) (*topic, bool) {
+	if tp := t.recent.Load(); tp != nil && tp.name == name && !tp.gone.Load() {
+		return tp, true
+	}
 	t.mu.RLock()
 	tp, ok := t.mu.live[name]
+	if ok {
+		t.recent.Store(tp)
+	}
 	t.mu.RUnlock()
 	return tp, ok
 }

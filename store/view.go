@@ -15,7 +15,9 @@ import (
 type view interface {
 	Name() string
 	// Apply takes the next record. It touches memory only and cannot fail; the
-	// record is lent for the call.
+	// record is lent for the call. A plain record (message.Draft.Plain) is no news
+	// for any view: one that has just been put is left out, and one that is read
+	// back from the log must change nothing.
 	Apply(r *message.Record)
 	// Freeze is called between two Applies and takes what changed up to m. The
 	// function it returns runs later, off the lock and after the log was synced
@@ -58,7 +60,7 @@ func (d *dispatcher) live(es []*commitlog.Entry) {
 			tag = d.levels.EntryTag(q.name.ID, e.StoredAt)
 		}
 		q.entries.Append(e.Offset, consumequeue.Entry{Position: e.Position, Size: int32(e.Draft.Size()), TagHash: tag})
-		if len(d.views) > 0 || q.topic.name == message.TopicTopics {
+		if !e.Draft.Plain() {
 			d.others(e.Draft.Bytes(), q)
 		}
 	}

@@ -46,8 +46,10 @@ func newPlan(number int, dir string, allowed features, salt uint64) plan {
 		// has taken from the log Java cannot build them again.
 		p.Features &^= headDeleted
 	}
-	if p.Features.has(headDeleted) {
-		p.Features &^= delayed | halves // retention carries them forward in the background
+	if p.Features.has(headDeleted | killed | tailCut) {
+		// Retention carries them forward in the background; and those that are killed
+		// run on a clock that stands still, for which something still waits.
+		p.Features &^= delayed | halves
 	}
 	if p.Features.has(staleCRC) {
 		p.Features &^= javaCRC // Java takes stale ones out when it writes its own

@@ -131,7 +131,7 @@ func (x *Index) failed(err error) time.Duration {
 	case errors.Is(err, errStalled):
 		return stalledEvery
 	}
-	x.note(err)
+	x.halted(err)
 	return retryEvery
 }
 

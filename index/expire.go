@@ -126,7 +126,7 @@ func (x *Index) mend() bool {
 		return false
 	}
 	if err := x.Rebuild(x.o.Start()); err != nil {
-		x.note(err)
+		x.halted(err)
 		return false
 	}
 	x.stats.rebuilds.Add(1)

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"fmt"
 	"hash/crc32"
 	"sync"
 	"sync/atomic"
@@ -171,7 +170,8 @@ func (x *Index) readAt(f *file, b []byte, off int64) error {
 		if isShort(err) {
 			return x.corrupt(f, off, "file is too short", err)
 		}
-		return fmt.Errorf("index: read %s: %w", f.name, err)
+		// A sector that cannot be read does not come back; a file built anew does.
+		return x.corrupt(f, off, "file cannot be read", err)
 	}
 	return nil
 }

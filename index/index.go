@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,6 +143,8 @@ type Index struct {
 	errMu  sync.Mutex
 	err    error // the last failure to write, nil after the next success
 	damage error // nil when the index is whole
+	halts  int64 // how often the builder could not go on
+	halt   error // why it could not, the last time
 
 	stats counters
 
@@ -239,13 +242,34 @@ func (x *Index) note(err error) {
 	x.errMu.Unlock()
 }
 
+// halted notes that the builder cannot go on now and tells those who wait for it.
+func (x *Index) halted(err error) {
+	x.errMu.Lock()
+	x.err, x.halt = err, err
+	x.halts++
+	x.errMu.Unlock()
+	x.steps.broadcast()
+}
+
+// haltedSince returns how often the builder has halted and, if that is more than
+// n, why.
+func (x *Index) haltedSince(n int64) (int64, error) {
+	x.errMu.Lock()
+	defer x.errMu.Unlock()
+	if x.halts > n {
+		return x.halts, x.halt
+	}
+	return x.halts, nil
+}
+
 // setFiles replaces the list; the caller holds buildMu.
 func (x *Index) setFiles(list []*file) { x.files.Store(&list) }
 
 // Wait returns when everything below position that has been applied by now can
 // be found, or with the error of ctx, of damage that nobody mends, or ErrClosed.
-// math.MaxInt64 stands for all of it. It does not wait for the log to sync unless
-// PendingBytes are used up.
+// When the builder tries and cannot go on, because the disk is full or fails, the
+// error says why; the next call makes it try again. math.MaxInt64 stands for all
+// of it. Wait does not wait for the log to sync unless PendingBytes are used up.
 func (x *Index) Wait(ctx context.Context, position int64) error {
 	x.feed.mu.Lock()
 	target := min(position, x.feed.applied)
@@ -255,6 +279,7 @@ func (x *Index) Wait(ctx context.Context, position int64) error {
 
 // await runs or waits for the builder until done says so.
 func (x *Index) await(ctx context.Context, done func() bool) error {
+	before, _ := x.haltedSince(math.MaxInt64)
 	for {
 		c := x.steps.wait()
 		if x.closed.Load() {
@@ -267,11 +292,17 @@ func (x *Index) await(ctx context.Context, done func() bool) error {
 		if damage != nil && !x.mends() {
 			return fmt.Errorf("index: %w", damage)
 		}
+		if _, why := x.haltedSince(before); why != nil {
+			return fmt.Errorf("index: the builder cannot go on: %w", errors.Join(why, damage))
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if x.o.Manual {
 			if !x.Step() && !done() {
+				if _, why := x.haltedSince(before); why != nil {
+					continue
+				}
 				return fmt.Errorf("index: the builder cannot go on: %w", message.ErrBusy)
 			}
 			continue

@@ -13,6 +13,7 @@ import (
 
 	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/internal/crash"
+	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/message"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,7 @@ var modelSeeds = flag.Uint64("index.seeds", 2, "seeds of the crash model; 40 mak
 // keys to positions that says what must be found.
 type world struct {
 	sim    *crash.Sim
+	faulty *fs.Faulty // nil for a disk that does what it is told
 	rnd    *rand.Rand
 	x      *Index
 	o      Options
@@ -72,7 +74,11 @@ func (w *world) open() error {
 	o.Synced = func() int64 { return w.synced }
 	o.Scan = func(from, to int64, f func(*message.Record) error) (int64, error) { return w.log.scan(from, to, f) }
 	o.Start = func() int64 { return w.log.start }
-	x, err := Open(w.sim.FS().Sub("index"), w.sim.FS().Sub("ember"), o)
+	disk := w.sim.FS()
+	if w.faulty != nil {
+		disk = w.faulty
+	}
+	x, err := Open(disk.Sub("index"), disk.Sub("ember"), o)
 	w.x = x
 	return err
 }
@@ -281,7 +287,7 @@ func (w *world) reopen() error {
 // after is the world on a disk that a crash left, with the log up to keep.
 func (w *world) after(sim *crash.Sim, keep int64) *world {
 	n := *w
-	n.sim, n.rnd = sim, rand.New(rand.NewPCG(w.rnd.Uint64(), 2))
+	n.sim, n.faulty, n.rnd = sim, nil, rand.New(rand.NewPCG(w.rnd.Uint64(), 2))
 	l := &fakeLog{stored: w.log.stored, start: w.log.start, at: map[int64]int{}}
 	for i, r := range w.log.records {
 		if r.Position()+int64(r.Size()) > keep {

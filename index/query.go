@@ -98,8 +98,9 @@ func (x *Index) Find(ctx context.Context, q Query, read func(position int64) (*m
 	if q.Limit < 0 {
 		return Result{}, &message.InvalidError{Field: "Query.Limit", Reason: "negative"}
 	}
-	if err := x.await(ctx, x.loaded.Load); err != nil && !isCorrupt(err) {
-		return Result{}, err
+	damage := x.await(ctx, x.loaded.Load)
+	if damage != nil && !isCorrupt(damage) {
+		return Result{}, damage
 	}
 	w := walk{x: x, ctx: ctx, q: &q, read: read, yield: yield, hash: Hash(q.Topic, q.Key), last: math.MaxInt64}
 	w.begin, w.end = bounds(q)
@@ -107,7 +108,7 @@ func (x *Index) Find(ctx context.Context, q Query, read func(position int64) (*m
 	w.win.buf = windows.Get().(*[]byte)
 	defer windows.Put(w.win.buf)
 	err := w.run()
-	return w.res, err
+	return w.res, errors.Join(err, damage)
 }
 
 func isCorrupt(err error) bool { return errors.Is(err, message.ErrCorrupt) }

@@ -150,26 +150,23 @@ func (x *Index) writePoint(p point) (*image, []*file, error) {
 			number: f.number, head: f.head, entriesCRC: f.entriesCRC, crc: f.crc, slotsCRC: f.slotsCRC,
 			slotsInFile: true, unorder: f.loose,
 		})
-		dirty = appendDirty(dirty, f)
+		dirty = append(dirty, f)
 	}
 	if f := p.active; f != nil && !f.expired {
 		if err := x.writeEntries(f, max(f.written, int64(p.row.head.Next))); err != nil {
 			return nil, nil, err
 		}
 		im.rows = append(im.rows, p.row)
-		dirty = appendDirty(dirty, f)
-	}
-	return im, dirty, nil
-}
-
-// appendDirty adds a file that has something to sync. What is written while the
-// sync runs makes it dirty again.
-func appendDirty(dirty []*file, f *file) []*file {
-	if f.dirty {
-		f.dirty = false
 		dirty = append(dirty, f)
 	}
-	return dirty
+	// Only now, when the caller is going to sync them: had a write failed, a file
+	// that is taken for clean would never be synced. What is written while the sync
+	// runs makes it dirty again.
+	dirty = slices.DeleteFunc(dirty, func(f *file) bool { return !f.dirty })
+	for _, f := range dirty {
+		f.dirty = false
+	}
+	return im, dirty, nil
 }
 
 // makeDurable syncs files and, for new ones, their names. A sync that failed

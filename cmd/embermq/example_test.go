@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/group"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/store"
 )
@@ -44,9 +45,36 @@ func sample(t testing.TB) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return s.Halves().GivenUp() == 1 }, time.Minute, time.Millisecond)
 	stop()
+	failures(t, s)
 	_, err = s.Backup(ctx, "backup")
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
+}
+
+// failures lets a member of group billing fail: the messages dead-1 and dead-2 are dead
+// letters then, and again-1 waits for its retry.
+func failures(t testing.TB, s *store.Store) {
+	t.Helper()
+	ctx := t.Context()
+	m, err := s.Groups().Join(ctx, group.Member{Group: "billing", Subscriptions: map[string]string{"orders": group.AllMessages}})
+	require.NoError(t, err)
+	q := message.Queue{Topic: "orders", ID: 2}
+	var claim group.Claim
+	for claim.Queue != q {
+		change, err := m.Next(ctx)
+		require.NoError(t, err)
+		for _, c := range change.Given {
+			if c.Queue == q {
+				claim = c
+			}
+		}
+	}
+	for id, kind := range map[string]message.VerdictKind{"dead-1": message.DeadLetter, "dead-2": message.DeadLetter, "again-1": message.Retry} {
+		r, err := s.Put(ctx, &message.Message{Topic: q.Topic, QueueID: q.ID, UniqueID: id, Body: []byte("bill " + id)})
+		require.NoError(t, err)
+		require.NoError(t, s.Settle(ctx, claim, message.Verdict{Queue: q, Offset: r.Offset, Kind: kind, After: time.Hour, Reason: "no such account"}))
+	}
+	m.Abandon(context.Canceled)
 }
 
 // sh runs a line of a help text: words with quotes, and "echo … |" in front.
@@ -109,7 +137,7 @@ func TestExamples(t *testing.T) {
 		})
 	}
 	walk((&app{}).root())
-	require.Greater(t, commands, 15)
+	require.Greater(t, commands, 30)
 }
 
 func TestWhatItSays(t *testing.T) {
@@ -136,6 +164,34 @@ func TestWhatItSays(t *testing.T) {
 		{"embermq timer ls", 0, []string{"reminder-42"}},
 		{"embermq timer cancel reminder-42", 0, []string{"outcome"}},
 		{"embermq tx ls", 0, []string{"half-1", "bank"}},
+		{"embermq group ls", 0, []string{"billing", "clustering"}},
+		{"embermq group create billing", 1, []string{"exists"}},
+		{"embermq group update nobody", 1, []string{"nobody", "not found"}},
+		{"embermq group rm nobody", 1, []string{"nobody"}},
+		{"embermq group members billing", 0, []string{"members", "0", "seen"}},
+		{"embermq group members nobody", 1, []string{"not found"}},
+		{"embermq group lag billing --json", 0, []string{`"queue":"orders/0"`, `"lag":3`}},
+		{"embermq group lag nobody", 1, []string{"nobody"}},
+		{"embermq group reset billing orders", 2, []string{"to"}},
+		{"embermq group reset billing orders --to never", 2, []string{"never"}},
+		{"embermq group reset billing nothing --to last", 1, []string{"nothing"}},
+		{"embermq group clone nobody audit orders", 1, []string{"nobody"}},
+		{"embermq dlq ls", 0, []string{"billing", "2"}},
+		{"embermq dlq ls billing", 0, []string{"dead-1", "orders/2", "no such account"}},
+		{"embermq dlq show billing dead-2", 0, []string{"bill dead-2", "property UNIQ_KEY"}},
+		{"embermq dlq show billing dead-2 --json", 0, []string{`"body":"bill dead-2"`}},
+		{"embermq dlq show billing dead-9", 1, []string{"dead-9", "not found"}},
+		{"embermq dlq rm billing", 2, []string{"--all"}},
+		{"embermq dlq rm billing dead-1 --all", 2, []string{"not both"}},
+		{"embermq dlq rm billing dead-9", 1, []string{"not found"}},
+		{"embermq dlq redrive billing --all --max 1", 0, []string{"sent", "1"}},
+		{"embermq dlq redrive billing --all --to nowhere", 1, []string{"nowhere"}},
+		{"embermq retry ls billing", 0, []string{"again-1", "orders/2 at", "bill again-1"}},
+		{"embermq retry ls nobody", 1, []string{"nobody"}},
+		{"embermq move billing orders orders", 1, []string{"itself"}},
+		{"embermq move billing orders nothing", 1, []string{"nothing"}},
+		{"embermq move billing orders scratch -n 2 --json", 0, []string{`{"moved":2}`}},
+		{"embermq completion bash", 0, []string{"__start_embermq"}},
 		{"embermq stats", 0, []string{"log end", "closed cleanly"}},
 		{"embermq check", 0, []string{"sound"}},
 		{"embermq repair", 0, []string{"damage found", "0"}},
@@ -196,6 +252,13 @@ func TestBesideItsOwner(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"embermq timer ls":             "timers are known only to the process",
+		"embermq group ls":             "groups are known only to the process",
+		"embermq group lag billing":    "offsets are known only to the process",
+		"embermq group members g":      "members are known only to the process",
+		"embermq dlq ls billing":       "dead letters are known only to the process",
+		"embermq dlq rm billing --all": "needs the directory for itself",
+		"embermq retry ls billing":     "retries are known only to the process",
+		"embermq move billing a b":     "needs the directory for itself",
 		"embermq topic delete scratch": "needs the directory for itself",
 		"embermq backup elsewhere":     "needs the directory for itself",
 		"embermq repair":               "needs the directory for itself",

@@ -328,6 +328,7 @@ const (
 	// host at most one append in a hundred meets a slow yield, unless an append
 	// takes longer than half of it anyway.
 	slowYield    = 50 * time.Microsecond
+	timeSlice    = time.Millisecond // no chance any more
 	shortPause   = 10
 	yieldPause   = 200
 	longestPause = 10 * time.Second
@@ -376,7 +377,7 @@ func (l *Log) bet(y *yielder, expected int32, patience time.Duration) {
 		took := now.Sub(at)
 		at, before, patience = now, waiting, patience+joined
 		slow := took > slowYield+joined
-		again := slow && y.slow
+		again := slow && (y.slow || took > timeSlice)
 		y.slow = slow
 		switch {
 		case again:

@@ -344,6 +344,7 @@ func (s *Store) appendGroup(ctx context.Context, rs []*replacement) error {
 		return s.failed(p, err)
 	}
 	s.done(p)
+	s.countSettled(rs)
 	if plant.Enabled && plant.Is(plant.StoreSettlesLater) {
 		for _, r := range rs {
 			f := &r.flight.Settlement
@@ -356,6 +357,19 @@ func (s *Store) appendGroup(ctx context.Context, rs []*replacement) error {
 		}
 	}
 	return nil
+}
+
+// countSettled counts what verdicts have made; what is moved has none.
+func (s *Store) countSettled(rs []*replacement) {
+	for _, r := range rs {
+		switch {
+		case r.verdict == nil:
+		case strings.HasPrefix(r.to.Topic, message.PrefixDead):
+			s.stats.dead.Add(1)
+		default:
+			s.stats.retries.Add(1)
+		}
+	}
 }
 
 func (r *replacement) lease() uint64 {

@@ -17,6 +17,7 @@ type counters struct {
 	expired        atomic.Int64
 	rebuilt        atomic.Int64
 	guarded        atomic.Bool
+	retries, dead  atomic.Int64
 	backgroundErr  atomic.Pointer[error]
 }
 
@@ -30,6 +31,8 @@ type Stats struct {
 	Halves   txn.Stats
 	Dedupe   dedupe.Stats
 
+	Retries       int64 // failed messages that were put once more, for one group each
+	DeadLetters   int64 // that groups gave up on
 	Topics        int
 	Puts          int64 // records put by this process, the store's own included
 	PutBytes      int64 // their bytes in the log
@@ -50,6 +53,8 @@ func (s *Store) Stats() Stats {
 		Log:           s.log.Stats(),
 		Queues:        s.queues.Stats(),
 		Topics:        len(s.Topics()),
+		Retries:       s.stats.retries.Load(),
+		DeadLetters:   s.stats.dead.Load(),
 		Puts:          s.stats.puts.Load(),
 		PutBytes:      s.stats.putBytes.Load(),
 		Checkpoints:   s.stats.checkpoints.Load(),

@@ -36,8 +36,8 @@ func (q *Queue) expire(minPosition int64) error {
 // matches ErrDamaged.
 func (q *Queue) FirstAt(minPosition int64) (int64, error) {
 	start, end := q.Bounds()
-	if start == end || minPosition <= 0 {
-		return start, nil
+	if start == end || minPosition <= 0 && q.s.o.ReadOnly {
+		return start, nil // a reader leaves it to whoever reads the queue to find damage
 	}
 	// Most queues of a call keep their start: look at it first.
 	if e, err := q.at(start); err != nil || !e.Blank() && e.Position >= minPosition {

@@ -97,6 +97,10 @@ func TestWhichRecordsCount(t *testing.T) {
 		{name: "cancels", in: message.TopicTimer, more: append(waiting[:3:3], prop(message.PropTimerDelUniq, "ID"))},
 		{name: "half", in: message.TopicHalf, more: waiting},
 		{name: "retry", in: message.PrefixRetry + "g"},
+		{name: "retry waits by level", in: message.TopicSchedule, more: []message.Property{prop(message.PropRealTopic, message.PrefixRetry+"g"), prop(message.PropRealQueue, "2")}},
+		{name: "retry waits for a time", in: message.TopicTimer, more: []message.Property{prop(message.PropRealTopic, message.PrefixRetry+"g"), prop(message.PropRealQueue, "2")}},
+		{name: "moved or redriven", in: "t", more: []message.Property{own(message.PropSettles)}},
+		{name: "settled by another store", in: "t", more: []message.Property{prop(message.PropSettles, "ffff")}, topic: "t"},
 		{name: "dead", in: message.PrefixDead + "g"},
 		{name: "fired by another store", in: "t", more: []message.Property{prop(message.PropTimer, "ffff")}, topic: "t"},
 	}
@@ -110,7 +114,7 @@ func TestWhichRecordsCount(t *testing.T) {
 			require.NoError(t, err)
 			if row.topic == "" {
 				require.NotNil(t, c)
-				require.Zero(t, w.Stats().Keys)
+				require.Zero(t, w.Stats().Keys, "it takes no room in the window either")
 				return
 			}
 			require.Nil(t, c)

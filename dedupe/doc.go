@@ -24,8 +24,9 @@
 //
 // A message in its own topic, and a delayed one in its waiting record, from the
 // moment when that is stored; so does a message that was committed, from its commit.
-// Copies do not count: fired or carried timers, retries and dead letters. A half
-// does not either: it may be rolled back.
+// Copies do not count: fired or carried timers, retries, dead letters, and what was
+// redriven or moved. A half does not either: it may be rolled back. A timer that was
+// given another time counts again, from then on: it waits as its own message.
 //
 // # What a hit is
 //

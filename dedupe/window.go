@@ -182,24 +182,24 @@ func (w *Window) expireLocked(now int64) {
 // topicOf is the topic that a record's key belongs to; ok is false for a record
 // that does not count: a copy, or one that is not a message of a user.
 func topicOf(r *message.Record) (topic string, ok bool) {
-	if _, copied := r.OwnValue(message.PropTimer); copied || !r.Dispatchable() {
+	if !r.Dispatchable() {
 		return "", false
 	}
-	if _, copied := r.OwnValue(message.PropCarries); copied {
-		return "", false
+	for _, copied := range [...]string{message.PropTimer, message.PropCarries, message.PropSettles} {
+		if _, ok := r.OwnValue(copied); ok {
+			return "", false
+		}
 	}
-	topic = r.Topic()
-	switch {
-	case topic == message.TopicSchedule, topic == message.TopicTimer:
+	if topic = r.Topic(); topic == message.TopicSchedule || topic == message.TopicTimer {
 		if _, cancels := r.Property(message.PropTimerDelUniq); cancels {
 			return "", false
 		}
-		topic, ok = r.Property(message.PropRealTopic)
-		return topic, ok
-	case strings.HasPrefix(topic, message.PrefixRetry), strings.HasPrefix(topic, message.PrefixDead):
-		return "", false
+		topic, _ = r.Property(message.PropRealTopic)
 	}
-	return topic, !message.IsSystemTopic(topic)
+	if strings.HasPrefix(topic, message.PrefixRetry) || strings.HasPrefix(topic, message.PrefixDead) {
+		return "", false // RocketMQ's, which do not say what they settle
+	}
+	return topic, topic != "" && !message.IsSystemTopic(topic)
 }
 
 // hashOf is the hash of a key: the low half for the table, all of it for claims.

@@ -191,6 +191,8 @@ func TestRoundTrip(t *testing.T) {
 		_, own := r.OwnValue(PropTimer)
 		require.Equal(t, e.Reserved != nil, own, where)
 		back := r.Message()
+		require.Empty(t, back.IdempotencyKey, where)
+		back.IdempotencyKey, _ = r.Property(PropIdempotency)
 		require.Equal(t, &m, back, where)
 
 		first := slices.Clone(d.Bytes())

@@ -415,7 +415,9 @@ func (r *Record) Clone() Record {
 
 // Message returns a copy of what the user sent, as far as the record has it:
 // without delay, durability and reserved properties, and with the body that Body
-// returns. It owns its memory. Putting it sends the message again.
+// returns. It owns its memory. Putting it sends the message again: so it is without
+// UniqueID, and without IdempotencyKey, by which a store would take it for the first.
+// Property(PropIdempotency) has the key, for whoever forwards and wants it.
 func (r *Record) Message() *Message {
 	if len(r.b) == 0 {
 		return &Message{}
@@ -429,6 +431,7 @@ func (r *Record) Message() *Message {
 		Encoding: c.Encoding(),
 	}
 	m.setProperties(c.propertyText())
+	m.IdempotencyKey = ""
 	return m
 }
 

@@ -11,7 +11,7 @@ import (
 
 // Timer describes a pending timer.
 type Timer struct {
-	// ID is the handle, empty for a message delayed by level.
+	// ID is the handle, empty for a message delayed by level and for a retry.
 	ID    message.TimerID
 	Topic string // of delivery
 	Due   time.Time
@@ -75,7 +75,7 @@ func bound(t time.Time, open key) key {
 func (s *Schedule) describe(r *row) (Timer, error) {
 	t := Timer{Topic: r.topic, Due: time.UnixMilli(r.due), Position: r.pos}
 	switch {
-	case r.flags&flagLevel != 0:
+	case r.flags&flagLevel != 0 || isRetry(r.topic):
 	case r.flags&flagHashed == 0:
 		t.ID = message.TimerID(r.id.text())
 	default:

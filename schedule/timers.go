@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/embermq/embermq/internal/plant"
@@ -38,6 +39,9 @@ func (t *Timers) Count(topic string) int64 {
 // ended so long ago that nobody remembers (Options.Remember, Options.Delivered;
 // what is remembered is in memory, so a restart forgets all but what the log is
 // replayed for). To cancel a cancelled timer again gives Cancelled.
+//
+// A group's retry of a message waits under the message's own id, so that is no
+// handle of the retry: what was delivered once stays Delivered.
 //
 // A timer that is being delivered is waited for. ctx bounds the waiting alone:
 // when it ends first the outcome is unknown, and Cancel may be called again.
@@ -231,7 +235,7 @@ func (s *Schedule) wholeLocked() bool {
 // wait ends with that one.
 func (s *Schedule) claimIDLocked(i ident, o *op) (t *timer, wait <-chan struct{}) {
 	for t := s.mu.ids[i]; t != nil; t = t.next {
-		if t.flags&flagLevel != 0 || !t.alive() {
+		if t.flags&flagLevel != 0 || isRetry(t.topic.name) || !t.alive() {
 			continue
 		}
 		if b, ok := s.mu.busy[t.key]; ok && b.op.kind != opPark {
@@ -247,6 +251,10 @@ func (s *Schedule) claimIDLocked(i ident, o *op) (t *timer, wait <-chan struct{}
 	return nil, wait
 }
 
+// isRetry tells timers whose id belongs to somebody else: to the message that is
+// retried.
+func isRetry(topic string) bool { return strings.HasPrefix(topic, message.PrefixRetry) }
+
 // claimRow claims a timer that is on disk only. again says that memory has
 // changed since and has to be asked anew. Without a timer it tells how the last
 // one ended, which may have been while the disk was read.
@@ -258,7 +266,7 @@ func (s *Schedule) claimRow(id ident, rows []row, gen uint64, o *op) (t *timer, 
 	}
 	for i := range rows {
 		r := &rows[i]
-		if r.flags&flagLevel != 0 || s.isDeadLocked(r.key) {
+		if r.flags&flagLevel != 0 || isRetry(r.topic) || s.isDeadLocked(r.key) {
 			continue
 		}
 		tp := s.topicLocked(r.topic)

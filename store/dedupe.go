@@ -25,7 +25,8 @@ import (
 //
 // Half messages are not checked, as they may be rolled back; a commit is not
 // either, but the key of a committed message is known. Retries, dead letters and
-// other copies that the store makes are neither checked nor known.
+// other copies that the store makes are neither checked nor known, though they bear
+// the key. Record.Message leaves it out, so what was read and is put again is stored.
 //
 // The first Open with this option reads the whole log to learn the keys.
 func WithDedupe(window time.Duration, count int) Option {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/group"
 	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/internal/env"
 	"github.com/embermq/embermq/message"
@@ -172,6 +173,76 @@ func TestDedupeHalves(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want.Position, got.Position)
 	require.Equal(t, int64(1), lengthOf(t, s, "t"))
+}
+
+// The copies that the store makes of a message, for a retry, a dead letter, a
+// redrive, a move or another time, are stored however well their key is known, and
+// teach none.
+func TestDedupeCopies(t *testing.T) {
+	l := newLab(t, store.WithDedupe(time.Hour, 2))
+	for _, name := range []string{"orders", "elsewhere"} {
+		require.NoError(t, l.s.CreateTopic(ctx, store.Topic{Name: name, WriteQueues: 1}))
+	}
+	q, retry := message.Queue{Topic: "orders"}, message.Queue{Topic: "%RETRY%g"}
+	first := []message.Receipt{put(t, l.s, withKey("orders", "a")), put(t, l.s, withKey("orders", "b"))}
+	known := func() {
+		t.Helper()
+		require.Equal(t, 2, l.s.Stats().Dedupe.Keys)
+		for i, key := range []string{"a", "b"} {
+			require.Equal(t, first[i], put(t, l.s, withKey("orders", key)))
+		}
+	}
+	m := l.join("g", group.Clustering, "orders")
+	for i, after := range []time.Duration{0, 7 * time.Second, -1} { // by level, by time, at once
+		v := on(q, message.Retry, 0)
+		if i > 0 {
+			v = on(retry, message.Retry, int64(i-1))
+		}
+		v.After = after
+		l.settle(m.Claim(), on(v.Queue, message.DoneThrough, v.Offset-1), v)
+		known()
+		l.advance(time.Minute)
+		require.Equal(t, i+1, l.count(retry.Topic))
+		known()
+	}
+	l.settle(m.Claim(), on(retry, message.DeadLetter, 2))
+	require.NoError(t, m.Leave(ctx))
+	known()
+	n, err := l.s.DeadLetters().Redrive(ctx, "g", store.Redrive{})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, 3, l.count("orders"))
+	known()
+	n, err = l.s.Move(ctx, "g", "orders", "elsewhere", 0)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.Equal(t, 2, l.count("elsewhere"))
+	known()
+	l.kill()
+	known()
+	rs := read(t, l.s, message.Queue{Topic: "elsewhere"}, 0, nil)
+	require.Equal(t, "b", property(&rs[0], message.PropIdempotency), "they still say what they are copies of")
+	put(t, l.s, withKey("elsewhere", "b")) // not a message that was put there
+	require.Equal(t, 3, l.count("elsewhere"))
+	checkOK(t, l.s)
+	require.NoError(t, l.s.Close())
+}
+
+// What somebody has read and puts again is a new message, whatever key the record
+// bears; who wants to forward once takes the key along.
+func TestDedupeReceivedAndPutAgain(t *testing.T) {
+	s := openStill(t, store.WithDedupe(time.Hour, 100))
+	m := withKey("t", "k")
+	first := put(t, s, m)
+	r := read(t, s, first.Queue, 0, nil)[0]
+	again := put(t, s, r.Message())
+	require.NotEqual(t, first.Position, again.Position)
+	for range 2 {
+		forward := r.Message()
+		forward.Topic, forward.IdempotencyKey = "u", property(&r, message.PropIdempotency)
+		put(t, s, forward)
+	}
+	require.Equal(t, int64(1), lengthOf(t, s, "u"))
 }
 
 // A put that is refused leaves no claim behind.

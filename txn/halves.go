@@ -230,5 +230,7 @@ func (c *Coordinator) read(h *half) (message.Half, error) {
 	c.mu.Unlock()
 	out.Message = r.Message()
 	out.Message.Topic, out.Message.QueueID = strings.Clone(h.real.Topic), h.real.ID
+	key, _ := r.Property(message.PropIdempotency)
+	out.Message.IdempotencyKey = strings.Clone(key)
 	return out, nil
 }

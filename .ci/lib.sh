@@ -108,6 +108,9 @@ has_c_compiler() { command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/nul
 # existing prints those of the packages that are there.
 existing() { local p; for p in "$@"; do if compgen -G "$p/*.go" >/dev/null; then echo "./$p"; fi; done; }
 
+# programs FOLDER prints the main programs of this module below it.
+programs() { go list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' "./$1/..." | sed "s|.*/$1/||"; }
+
 race() { CGO_ENABLED=1 go test -race "$@"; }
 
 # nested_modules prints the folders that have a go.mod of their own.

@@ -19,6 +19,7 @@ import (
 var (
 	storesFlag = flag.Int("stores", 12, "generated stores in each direction")
 	seedFlag   = flag.Uint64("seed", 1, "seed of the generated stores")
+	brokerFlag = flag.Bool("broker", false, "hand a directory over to a real broker")
 	keepFlag   = flag.String("keep", "", "folder to copy the directory of a failed store to")
 )
 

@@ -4,7 +4,8 @@
 //   - engine_test.go: what the Engine interfaces of producer and consumer name.
 //   - source_test.go: what library code never does, and words that no file holds.
 //   - docs_test.go: every exported identifier has a comment.
-//   - readme_test.go: the README's code compiles and runs.
+//   - readme_test.go: the code of README and guides compiles, runs, and prints what they say.
+//   - semantics_test.go: docs/semantics.md is complete and names tests that exist.
 //
 // A rule applies from the day on which its folder appears. A folder without a
 // rule fails the test, so that nobody forgets to write one.

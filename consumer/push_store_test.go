@@ -80,3 +80,49 @@ func TestPushOnStore(t *testing.T) {
 		})
 	}
 }
+
+// A dead letter that is sent again to its group alone is handled as a message of the
+// topic that it came from; if it dies again, it still knows that place.
+func TestRedriveToTheGroup(t *testing.T) {
+	s, err := store.Open(t.TempDir())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	sent, err := s.Put(t.Context(), &message.Message{Topic: "orders", QueueID: 2, Tag: "red", Body: []byte("1")})
+	require.NoError(t, err)
+	serve := func(err error) (d *consumer.Delivery) {
+		t.Helper()
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		f, ferr := message.Tags("red")
+		require.NoError(t, ferr)
+		p := consumer.NewPush(s, "billing")
+		require.NoError(t, p.Subscribe("orders", f, consumer.One(func(_ context.Context, got *consumer.Delivery) error {
+			d = got
+			stop()
+			return err
+		})))
+		require.NoError(t, p.Run(ctx))
+		require.NotNil(t, d, "not handled")
+		return d
+	}
+	again := func() {
+		t.Helper()
+		for l, err := range s.DeadLetters().All(t.Context(), "billing") {
+			require.NoError(t, err)
+			require.Equal(t, sent.Queue, l.Origin)
+			require.Equal(t, sent.Offset, l.OriginOffset)
+			require.Equal(t, "no", l.Reason)
+		}
+		n, err := s.DeadLetters().Redrive(t.Context(), "billing", store.Redrive{To: message.PrefixRetry + "billing"})
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	}
+	serve(consumer.DeadLetter("no"))
+	again()
+	serve(consumer.DeadLetter("no"))
+	again()
+	d := serve(nil)
+	require.Equal(t, "orders", d.Topic())
+	require.Equal(t, 1, d.Attempt())
+	require.Zero(t, s.DeadLetters().Count("billing"))
+}

@@ -184,8 +184,9 @@ func (d *DeadLetters) Delete(ctx context.Context, group string, match func(*Dead
 
 // Redrive says which dead letters to send again, and where.
 type Redrive struct {
-	// To is a topic that exists, or %RETRY%group for the group alone; empty is
-	// the topic each message came from. Every group of a topic gets the message.
+	// To is a topic that exists, or %RETRY%group for the group alone, whose
+	// handlers go by the topic it came from; empty is the topic each message came
+	// from. Every group of a topic gets the message.
 	To string
 	// Match chooses letters; nil is all.
 	Match func(*DeadLetter) bool
@@ -193,10 +194,13 @@ type Redrive struct {
 	Max int
 }
 
-// redriveDrops are what a message leaves behind when it starts anew.
-var redriveDrops = append([]string{
-	message.PropRetryTopic, message.PropOriginID, message.PropOriginQueue, message.PropExpire,
-}, copyDrops...)
+// redriveDrops are what a message leaves behind when it starts anew. One that goes
+// to the group's retry topic, under againDrops, keeps where it came from: by that
+// the group finds its handler.
+var (
+	redriveDrops = append([]string{message.PropRetryTopic, message.PropOriginID, message.PropOriginQueue}, againDrops...)
+	againDrops   = append([]string{message.PropExpire}, copyDrops...)
+)
 
 // Redrive sends dead letters again, as new messages without attempts and without
 // ExpireAt; body, tag, keys, properties, unique id and born time stay. Each goes
@@ -212,6 +216,9 @@ func (d *DeadLetters) Redrive(ctx context.Context, group string, r Redrive) (sen
 		return 0, err
 	}
 	m := mover{s: s, from: deadQueue(group), group: message.PrefixDead + group, drops: redriveDrops}
+	if strings.HasPrefix(r.To, message.PrefixRetry) {
+		m.drops = againDrops
+	}
 	if err := s.progress.EnsureInternal(ctx, m.group); err != nil {
 		return 0, err
 	}

@@ -89,6 +89,11 @@ func TestDeadLetters(t *testing.T) {
 		require.Empty(t, property(&rs[0], name), name)
 	}
 	require.Equal(t, 2, l.count("%RETRY%g"))
+	rs = read(t, l.s, message.Queue{Topic: "%RETRY%g"}, 0, nil)
+	require.Zero(t, rs[0].ReconsumeTimes())
+	require.Equal(t, "orders", property(&rs[0], message.PropRetryTopic), "its handler is that of its topic")
+	require.NotEmpty(t, property(&rs[0], message.PropOriginQueue))
+	require.Empty(t, property(&rs[0], message.PropDeadReason))
 	checkOK(t, l.s)
 	require.NoError(t, l.s.Close())
 }

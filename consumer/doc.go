@@ -32,7 +32,8 @@
 // letter.
 //
 // In a broadcasting group there are no retries: what fails is told to OnDrop and
-// counts as handled. Progress is in a local file of the instance, saved every 5
+// counts as handled. Under WithLocalOrder it stays in its place first, as long as
+// WithMaxAttempts says. Progress is in a local file of the instance, saved every 5
 // seconds and at the end.
 //
 // # Memory

@@ -163,7 +163,8 @@ func WithOrder(order Order) Option {
 }
 
 // WithLocalOrder allows order in a broadcasting group: each instance keeps it for
-// itself. Without it Run returns ErrUnsupported.
+// itself. A failed message then holds up its queue or key, for ever or until
+// WithMaxAttempts has it dropped. Without this option Run returns ErrUnsupported.
 func WithLocalOrder() Option {
 	return pushOption("WithLocalOrder", func(_ *options, p *pushOptions) { p.localOrder = true })
 }
@@ -327,8 +328,9 @@ func OnEvent(f func(Event)) Option {
 }
 
 // OnDrop calls f for every message that a broadcasting consumer gives up, because
-// its handler failed or it expired: there are no retries. For a corrupt record d
-// is nil. f may be called by several goroutines at once; a panic is caught.
+// its handler failed or it expired: there are no retries, but see WithLocalOrder.
+// For a corrupt record d is nil. f may be called by several goroutines at once; a
+// panic is caught.
 func OnDrop(f func(d *Delivery, err error)) Option {
 	return pushOption("OnDrop", func(_ *options, p *pushOptions) { p.drop = f })
 }

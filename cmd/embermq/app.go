@@ -58,7 +58,7 @@ beside a process that has the store open; the others need it for themselves.`,
 	root.AddCommand(
 		a.put(), a.peek(), a.tail(), a.query(),
 		a.topic(), a.group(), a.dlq(), a.retry(), a.move(), a.timer(), a.tx(),
-		a.stats(), a.check(), a.repair(), a.dump(), a.backup(), a.restore(), a.fork(),
+		a.stats(), a.check(), a.repair(), a.dump(), a.backup(), a.restore(), a.fork(), a.exportRocketMQ(), a.importRocketMQ(), a.bench(), a.torture(), a.tortureWork(),
 	)
 	a.watchStart(root)
 	return root

@@ -17,12 +17,44 @@ import (
 	"github.com/embermq/embermq/store"
 )
 
-// sample makes a directory in which every example of the help makes sense: the
+// isProgram, in the environment, makes the test binary the program: torture starts
+// itself as another process.
+const isProgram = "EMBERMQ_TEST_IS_PROGRAM"
+
+// template is the folder that sample copies, once it is made.
+var template string
+
+func TestMain(m *testing.M) {
+	if os.Getenv(isProgram) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	code := m.Run()
+	if template != "" {
+		_ = os.RemoveAll(template)
+	}
+	os.Exit(code)
+}
+
+// sample gives a directory in which every example of the help makes sense: the
 // store in "data", and a backup of it in "backup".
 func sample(t testing.TB) {
 	t.Helper()
-	t.Chdir(t.TempDir())
 	t.Setenv("EMBERMQ_DIR", "")
+	t.Setenv(isProgram, "yes")
+	if template == "" {
+		dir, err := os.MkdirTemp("", "embermq-sample-*")
+		require.NoError(t, err)
+		t.Chdir(dir)
+		makeSample(t)
+		template = dir
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
+	t.Chdir(dir)
+}
+
+func makeSample(t testing.TB) {
+	t.Helper()
 	ctx := t.Context()
 	s, err := store.Open("data", store.WithSegmentSize(1<<20), store.WithIndexSizes(64, 4096),
 		store.WithTransactions(store.Transactions{Timeout: time.Millisecond, Interval: time.Millisecond, MaxChecks: 1}))
@@ -123,7 +155,7 @@ func TestExamples(t *testing.T) {
 		for _, sub := range c.Commands() {
 			walk(sub)
 		}
-		if c.HasSubCommands() || c.Name() == "help" {
+		if c.HasSubCommands() || c.Name() == "help" || c.Hidden {
 			return
 		}
 		commands++
@@ -191,6 +223,13 @@ func TestWhatItSays(t *testing.T) {
 		{"embermq move billing orders orders", 1, []string{"itself"}},
 		{"embermq move billing orders nothing", 1, []string{"nothing"}},
 		{"embermq move billing orders scratch -n 2 --json", 0, []string{`{"moved":2}`}},
+		{"embermq torture --for 1s", 2, []string{"not empty", "--dir"}},
+		{"embermq torture --for 0s --dir new", 2, []string{"no time"}},
+		{"embermq bench --for 0s", 2, []string{"--for"}},
+		{"embermq bench --for 5ms --json", 0, []string{`"what":"drain"`}},
+		{"embermq export-rocketmq", 2, []string{"--in-place"}},
+		{"embermq export-rocketmq copy", 0, []string{"storePathRootDir=copy", "timerWheelEnable=true"}},
+		{"embermq import-rocketmq --dir nowhere", 2, []string{"no store"}},
 		{"embermq completion bash", 0, []string{"__start_embermq"}},
 		{"embermq stats", 0, []string{"log end", "closed cleanly"}},
 		{"embermq check", 0, []string{"sound"}},
@@ -261,6 +300,8 @@ func TestBesideItsOwner(t *testing.T) {
 		"embermq move billing a b":     "needs the directory for itself",
 		"embermq topic delete scratch": "needs the directory for itself",
 		"embermq backup elsewhere":     "needs the directory for itself",
+		"embermq export-rocketmq x":    "needs the directory for itself",
+		"embermq import-rocketmq":      "needs the directory for itself",
 		"embermq repair":               "needs the directory for itself",
 	} {
 		out, code := sh(t, line)

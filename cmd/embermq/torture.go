@@ -59,7 +59,7 @@ func (a *app) tortured(ctx context.Context, length time.Duration) error {
 	begun := time.Now()
 	for err == nil && ctx.Err() == nil && (time.Since(begun) < length || j.kills == 0) {
 		if err = a.kill(ctx, j); err == nil {
-			err = j.look(ctx)
+			err = j.look(context.WithoutCancel(ctx))
 		}
 		_ = bar.Set64(int64(min(time.Since(begun), length)))
 	}

@@ -74,7 +74,7 @@ func (a *app) tortureWork() *cobra.Command {
 				return err
 			}
 			w := worker{s: s, out: a.out}
-			return w.run(c.Context())
+			return w.run(context.WithoutCancel(c.Context())) // an interrupt is the parent's
 		},
 	}
 }
@@ -105,9 +105,7 @@ func (w *worker) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for p := range tortureProducers {
 		wg.Go(func() {
-			if err := w.produce(ctx, p); err != nil {
-				w.say("error producer %d: %v", p, err)
-			}
+			w.say("error producer %d: %v", p, w.produce(ctx, p)) // it ends by a kill alone
 		})
 		wg.Go(func() {
 			if err := w.consume(ctx, p); err != nil {

@@ -9,6 +9,21 @@
 // else, queues included, is a view of the log that can be deleted and comes
 // back.
 //
+// A group is a name under which progress is kept; what it needs no more of a queue
+// is settled. Consumers of package consumer work through the store's methods for
+// groups, and a user's own reader may do with Read, Commit and Committed.
+//
+// # Where things are
+//
+//	put      Put, PutBatch, PutAsync, Sync
+//	read     Read, Scan, Follow, Watch, Get, At, Bounds, OffsetAt, Between
+//	query    Find, FindAll, ByOffsetID
+//	topics   CreateTopic, UpdateTopic, DeleteTopic, Topics, QueueCount
+//	groups   Commit, Committed, ResetOffsets, CloneOffsets, Lag, Move, Progress
+//	consume  Groups, Standing, Settle, Lease: the engine of package consumer
+//	facets   Timers, Halves, DeadLetters: what waits, and what was given up
+//	care     Stats, Check, Backup, Fork; Restore and Repair of a closed directory
+//
 // # What is durable when
 //
 // Under OnDisk, the default, a Put returns after a sync that covers its record:
@@ -16,9 +31,12 @@
 // has the record: a kill loses nothing, a power cut at most WithMaxUnsynced
 // bytes. A record is readable when its Put has returned, and nothing is ever
 // readable that a power cut could take back, unless the store itself is InCache.
-// Topics, groups and their settings are on disk when the call returns. Committed
-// offsets take effect at once and reach the disk within 100 ms, or before Sync,
-// Close or, with WithDurableSettle, Commit return.
+// Topics, groups and their settings are on disk when the call returns; so are half
+// messages and verdicts on them, whatever the store's default is. Committed offsets and
+// what is settled or leased take effect at once and reach the disk within 100 ms,
+// or before Sync, Close or, with WithDurableSettle, Commit and Settle return: a crash
+// repeats messages, it never skips one. A retry or a dead letter is one record that also
+// settles its original, as durable as a put.
 //
 // # Three laws
 //

@@ -1,9 +1,11 @@
 package schedule
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
@@ -181,9 +183,14 @@ func (s *Schedule) write(f *frozen) error {
 			return err
 		}
 	}
-	for _, t := range f.fresh {
+	for _, t := range f.byKey() {
 		kb, vb = timerKey(kb[:0], t.key), appendTimer(vb[:0], t)
 		b.Set(kb, vb)
+		if err := full(); err != nil {
+			return err
+		}
+	}
+	for _, t := range f.fresh {
 		if t.id != (ident{}) {
 			kb = idKey(kb[:0], t.id, t.key)
 			b.Set(kb, nil)
@@ -214,6 +221,20 @@ func (s *Schedule) write(f *frozen) error {
 	b.Set([]byte(keyMark), f.mark.append(vb[:0]))
 	b.Delete([]byte(keyAhead))
 	return s.db.apply(b, true)
+}
+
+// byKey is the new timers in the order of their keys. Rows go to Pebble in order,
+// those of ids, which grow along the log anyway, behind those of timers: then the
+// tables that it makes of them hardly overlap, and few rows are merged again.
+func (f *frozen) byKey() []*timer {
+	ts := slices.Clone(f.fresh)
+	slices.SortFunc(ts, func(a, b *timer) int {
+		if c := cmp.Compare(a.due, b.due); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.pos, b.pos)
+	})
+	return ts
 }
 
 // Reset forgets everything, on disk too. A replay from the log's start follows.

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var faultStep = flag.Int("index.faults", 60, "TestEveryOperationFails fails every so many-th operation; 1 is all of them")
+var faultStep = flag.Int("index.faults", 69, "TestEveryOperationFails fails every so many-th operation; 1 is all of them")
 
 // failing is everything that writes, and reads: a disk may fail at both.
 const failing = fs.OpOpen | fs.OpCreate | fs.OpRead | fs.OpWrite | fs.OpTruncate | fs.OpSync | fs.OpSyncDir | fs.OpRename | fs.OpRemove | fs.OpList

@@ -1,6 +1,8 @@
 // Package message holds the words every seam of EmberMQ speaks: what a user
 // sends (Message), what the commit log stores (Record), what a call gives back
-// (Receipt, Batch, Pending), and the codecs between them. It does no I/O, keeps
+// (Receipt, Batch, Pending), what chooses messages (Filter), where a group begins
+// (Start), what a consumer says of a record and how far it has come (Verdict,
+// Standing), the errors, and the codecs between them. It does no I/O, keeps
 // no state and starts no goroutine.
 //
 // Three nouns:

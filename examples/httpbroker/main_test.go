@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // after the first one until it gets a line.
 func client(url string, in io.Reader, out io.Writer) error {
 	for n := 1; ; n = 7 {
-		code, got, err := receive(url, n, time.Second)
+		code, got, err := receive(url, n, 2*time.Second)
 		if code == http.StatusNoContent || err != nil {
 			return err
 		}

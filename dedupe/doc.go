@@ -46,8 +46,8 @@
 // # Memory
 //
 // An entry takes 16 bytes in a ring of chunks and 5.3 to 10.7 in a hash table of
-// sequence numbers: at most 27 bytes a key, and half a percent more while tables
-// grow. The table has 1,024 parts that grow one by one, so that no Apply
+// sequence numbers. TestMemory measures the heap: ten million keys take 22.7 bytes
+// each, and 26.3 at the worst moment of their growth; other counts up to 27. The table has 1,024 parts that grow one by one, so that no Apply
 // waits for millions of entries to move.
 //
 // Pebble instead of memory was considered: a lookup there costs each put of a new

@@ -13,7 +13,8 @@ import (
 // IdempotencyKey stands on a record of the same topic is not stored, and the
 // put returns that record's receipt. Keys of the last count messages with a key
 // are known, up to dedupe.MaxCount, as long as they are younger than window and
-// retention has not taken their records. The default is off. A key takes 27 bytes of memory.
+// retention has not taken their records. The default is off. A key takes
+// 21 to 27 bytes of memory.
 //
 // Put, PutBatch and PutAsync are checked, delayed messages included: their receipt
 // is that of the waiting record, also after they were delivered. In a batch only

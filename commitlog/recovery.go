@@ -470,7 +470,7 @@ func (r *recoverer) classify(c *cursor) (*message.CorruptError, error) {
 		return l.segs.corrupt(s.bad, string(s.defect)), nil
 	}
 	at, ok, err := c.search(from, l.o.Foreign)
-	if err != nil || !ok {
+	if err != nil || !ok || plant.Enabled && plant.Is(plant.LogRotIsTail) {
 		return nil, err
 	}
 	reason := string(s.defect)

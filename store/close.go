@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+
+	"github.com/embermq/embermq/internal/plant"
 )
 
 // Close ends the store: it waits for puts under way, syncs the log, saves all
@@ -34,7 +36,9 @@ func (s *Store) shutdown() error {
 	errs = append(errs, s.log.Stop(ctx))
 	errs = append(errs, s.progress.Close())
 	errs = append(errs, s.queues.Flush())
-	errs = append(errs, s.checkpoint(ctx))
+	if !(plant.Enabled && plant.Is(plant.StoreCloseUnsaved)) {
+		errs = append(errs, s.checkpoint(ctx))
+	}
 	errs = append(errs, s.queues.Close(), s.closeIndex())
 	errs = append(errs, s.db.Close())
 	err := errors.Join(errs...)

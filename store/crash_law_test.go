@@ -29,7 +29,9 @@ type law struct {
 }
 
 // lawCounts proves that the law was looked at.
-type lawCounts struct{ entries, images, offsets, marks int }
+type lawCounts struct {
+	entries, images, offsets, marks, index, timers, halves, keys, settled int
+}
 
 type span struct{ from, to int64 } // of the log
 
@@ -74,11 +76,16 @@ func (l *law) place(q message.Queue, offset, position, size int64) {
 	l.places[q][offset] = span{position, position + size}
 }
 
+// list is in the order of lawParts.
+func (n lawCounts) list() []int {
+	return []int{n.entries, n.images, n.offsets, n.marks, n.index, n.keys, n.timers, n.halves, n.settled}
+}
+
 // report adds what was looked at.
 func (l *law) report(c *campaign) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, n := range []int{l.seen.entries, l.seen.images, l.seen.offsets, l.seen.marks} {
+	for i, n := range l.seen.list() {
 		c.add(lawParts[i], n)
 	}
 	l.seen = lawCounts{}
@@ -110,6 +117,7 @@ func (l *law) write(name string, off int64, p []byte) {
 	case strings.HasPrefix(name, "ember/meta/"):
 		l.meta(name, p)
 	}
+	l.derived(name, off, p)
 }
 
 func (l *law) log(name string, off int64, p []byte) {
@@ -220,13 +228,16 @@ func (l *law) offset(b []byte) {
 		return
 	}
 	topic, b, ok := bytes.Cut(b, []byte{0})
-	if !ok || len(topic) > 255 || len(b) < 4+1+9 || b[4] != 9 || b[5] != 1 {
-		return
+	if !ok || len(topic) > 255 || len(b) < 4+1+9 || b[4] < 9 || b[4] >= 0x80 || b[5] != 1 && b[5] != 2 || len(b) < 5+int(b[4]) {
+		return // not this, or too long to be told by one byte
 	}
 	q := message.Queue{Topic: string(topic), ID: int32(binary.BigEndian.Uint32(b))}
 	offset := int64(binary.BigEndian.Uint64(b[6:]))
 	l.seen.offsets++
 	if s, ok := l.places[q][offset-1]; ok {
 		l.demand(s, "offset %d of %s by group %s", offset, q, group)
+	}
+	if b[5] == 2 {
+		l.settled(string(group), q, offset, b[14:5+int(b[4])])
 	}
 }

@@ -50,7 +50,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("only %d images of class %q", c.count[class], class)
 		}
 	}
-	for _, part := range lawParts {
+	for _, part := range lawParts[:6] { // timers, halves and settled records have campaigns of their own
 		if c.count[part] < 1000 {
 			t.Errorf("the second law was looked at only %d times for %q", c.count[part], part)
 		}
@@ -110,7 +110,9 @@ var outcomes = []string{
 	"log: nothing lost", "log: zeros behind the end", "log: tail rewritten", "closed and opened",
 }
 
-var lawParts = []string{"law: queue entries", "law: saved queues", "law: offsets", "law: marks"}
+var lawParts = []string{
+	"law: queue entries", "law: saved queues", "law: offsets", "law: marks", "law: index", "law: keys", "law: timers", "law: halves", "law: settled",
+}
 
 // classes are the outcomes of a power cut.
 func classes(o crash.Outcome) (is []string) {

@@ -25,6 +25,7 @@ type work struct {
 	opts    []store.Option
 	aligned bool // every record fills whole sectors
 	force   bool // retention does not ask the groups
+	keyed   bool // messages have keys, for the index and against repetition
 	c       *campaign
 
 	s *store.Store
@@ -58,6 +59,9 @@ func newWork(seed uint64, c *campaign) *work {
 	}
 	if rnd.IntN(4) == 0 {
 		w.opts = append(w.opts, store.WithDurableSettle())
+	}
+	if w.keyed = rnd.IntN(2) == 0; w.keyed {
+		w.opts = append(w.opts, store.WithDedupe(24*time.Hour, 10_000))
 	}
 	if w.force {
 		w.opts = append(w.opts, store.WithForceExpiry())
@@ -169,6 +173,9 @@ func (w *work) message(i, n int) (*message.Message, item) {
 		it.tag = []string{"a", "bb"}[w.rnd.IntN(2)]
 	}
 	msg := &message.Message{Topic: q.Topic, QueueID: q.ID, Tag: it.tag, Durability: message.Durability(w.rnd.IntN(3))}
+	if w.keyed {
+		msg.Keys, msg.IdempotencyKey = []string{"k"}, it.text
+	}
 	if w.aligned {
 		var d message.Draft
 		var e message.Envelope

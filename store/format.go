@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/embermq/embermq/internal/fs"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/schedule"
 )
@@ -112,7 +113,7 @@ func decodeFormat(path string, b []byte) (format, error) {
 	if name != "embermq" || err != nil || version < 1 {
 		return corrupt("first line is not 'embermq VERSION'")
 	}
-	if version > formatVersion {
+	if version > formatVersion && !(plant.Enabled && plant.Is(plant.StoreAnyFormat)) {
 		return f, fmt.Errorf("store: %s has format version %d, this program knows %d: %w", path, version, formatVersion, ErrUnknownFormat)
 	}
 	f.version = version

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,4 +117,80 @@ func TestFullDiskReal(t *testing.T) {
 			})
 		}
 	}
+}
+
+var fillCycles = flag.Int("fill.cycles", 3, "how often TestI07FillAndFree fills the disk and frees it")
+
+// One process fills a real file system and frees it again, many times, without
+// opening anew. Each time puts fail at once, reads and commits work, and puts are back within a
+// second of room; in the end nothing is lost and no file is left over.
+func TestI07FillAndFree(t *testing.T) {
+	dir := mount(t, "tmpfs", 96)
+	s := must(store.Open(filepath.Join(dir, "db"), store.WithSegmentSize(4<<20), store.WithRetention(0), store.WithRetentionBytes(16<<20),
+		store.WithForceExpiry(), store.WithTopicQueues(1), store.WithWatermarks(store.Watermarks{Clean: 100, Force: 100, Full: 100})))
+	q := message.Queue{Topic: "t"}
+	end := put(t, s, &message.Message{Topic: "t"}).Offset + 1
+	other := filepath.Join(dir, "other")
+	files, slowest := 0, time.Duration(0)
+	for cycle := range *fillCycles {
+		full(t, other)
+		body := make([]byte, 64<<10)
+		for {
+			began := time.Now()
+			r, err := s.Put(ctx, &message.Message{Topic: "t", Body: body})
+			if err != nil {
+				require.ErrorIs(t, err, store.ErrDiskFull)
+				require.Less(t, time.Since(began), 5*time.Second, "at once")
+				break
+			}
+			require.Equal(t, end, r.Offset)
+			end++
+		}
+		require.NoError(t, s.Stats().Poisoned)
+		require.Len(t, read(t, s, q, end-1, nil), 1)
+		require.NoError(t, s.Commit(ctx, "g", map[message.Queue]int64{q: end}))
+		require.NoError(t, s.Sync(ctx))
+
+		require.NoError(t, os.Remove(other))
+		began := time.Now()
+		for {
+			r, err := s.Put(ctx, &message.Message{Topic: "t", Body: []byte("there is room")})
+			if err == nil {
+				require.Equal(t, end, r.Offset)
+				end++
+				break
+			}
+			require.ErrorIs(t, err, store.ErrDiskFull)
+			time.Sleep(time.Millisecond)
+		}
+		slowest = max(slowest, time.Since(began))
+		require.Less(t, slowest, 1200*time.Millisecond, "cycle %d", cycle)
+		require.NoError(t, s.Retain())
+		checkOK(t, s)
+		if n := len(readTree(t, filepath.Join(dir, "db"))); cycle < 10 {
+			files = max(files, n)
+		} else {
+			require.LessOrEqual(t, n, files+6, "files are left over")
+		}
+	}
+	t.Logf("%d cycles; puts again %v after there was room, at worst; %d files", *fillCycles, slowest, len(readTree(t, filepath.Join(dir, "db"))))
+	require.NoError(t, s.Close())
+	s = must(store.Open(filepath.Join(dir, "db")))
+	require.Equal(t, end, must3(swap(s.Bounds(q))))
+	checkOK(t, s)
+	require.NoError(t, s.Close())
+}
+
+// full writes a file until there is no room at all.
+func full(t *testing.T, name string) {
+	t.Helper()
+	f := must(os.Create(name))
+	b := make([]byte, 256<<10)
+	for n := len(b); n >= 4096; {
+		if _, err := f.Write(b[:n]); err != nil {
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			n /= 2
+		}
+	}
+	require.NoError(t, f.Close())
 }

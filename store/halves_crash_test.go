@@ -103,6 +103,8 @@ func crashHalves(seed uint64) (images int, err error) {
 			t.picks[op] = rnd.IntN(2) == 0
 		}
 	}
+	l := newLaw()
+	l.watch(t.sim)
 	fail := func(err error) (int, error) { return images, fmt.Errorf("seed %d: %w", seed, err) }
 	if err := w.open(t.fs()); err != nil {
 		return fail(err)
@@ -116,6 +118,9 @@ func crashHalves(seed uint64) (images int, err error) {
 		return fail(errors.Join(err, w.s.Abandon()))
 	}
 	if err := w.s.Abandon(); err != nil {
+		return fail(err)
+	}
+	if err := l.err(); err != nil {
 		return fail(err)
 	}
 	for _, d := range dead {

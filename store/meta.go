@@ -45,10 +45,12 @@ func mapMeta(err error) error {
 		return nil
 	case errors.Is(err, kv.ErrClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
-	case errors.Is(err, kv.ErrPoisoned):
+	case errors.Is(err, kv.ErrCorrupt) && !errors.Is(err, ErrCorrupt):
+		// First: what Pebble finds in the background poisons it, too.
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if errors.Is(err, kv.ErrPoisoned) && !errors.Is(err, ErrPoisoned) {
 		return fmt.Errorf("%w: %w", ErrPoisoned, err)
-	case errors.Is(err, kv.ErrCorrupt):
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return typedFull(err)
 }

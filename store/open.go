@@ -91,9 +91,9 @@ func (s *Store) open(dir string) error {
 		return err
 	}
 	if err := s.openViews(); err != nil {
-		return err
+		return mapMeta(err)
 	}
-	return s.replay()
+	return mapMeta(s.replay())
 }
 
 // claim takes the lock, tells what the directory is and opens its folders. A new

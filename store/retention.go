@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/embermq/embermq/internal/fs"
+	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
 
@@ -186,7 +187,7 @@ func (s *Store) expire(before int64) error {
 // not settled, or the log's end.
 func (s *Store) guardPosition(now time.Time) int64 {
 	lowest := s.log.Appended()
-	if s.cfg.forceExpiry {
+	if s.cfg.forceExpiry || plant.Enabled && plant.Is(plant.StoreExpiresUnread) {
 		return lowest
 	}
 	s.topics.all(func(q *queue) {

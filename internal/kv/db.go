@@ -65,7 +65,7 @@ func Open(fsys fs.FS, o Options) (*DB, error) {
 		// Whatever Pebble left open is closed, its lock above all. Its error says
 		// why; a failed close adds nothing to it.
 		_ = g.fence()
-		return nil, typed("open", err)
+		return nil, typedOpen(err)
 	}
 	d.pdb = pdb
 	if !o.ReadOnly {

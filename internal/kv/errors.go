@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -49,6 +50,23 @@ func typed(op string, err error) error {
 		return fmt.Errorf("kv: %s: %w", op, err)
 	}
 	return fmt.Errorf("kv: %s: %w: %w", op, kind, err)
+}
+
+// typedOpen is typed for Pebble's Open. Some of what it finds wrong it does not
+// mark as corruption, such as a table of another length than its list says. What
+// no call of the system has failed with is wrong in the files.
+func typedOpen(err error) error {
+	t := typed("open", err)
+	for _, kind := range []error{ErrClosed, ErrPoisoned, ErrCorrupt, ErrDiskFull, ErrMissing, ErrReadOnly, fs.ErrLockHeld, fs.ErrUnsupported} {
+		if errors.Is(t, kind) {
+			return t
+		}
+	}
+	var system syscall.Errno
+	if errors.As(err, &system) && !errors.Is(err, iofs.ErrNotExist) {
+		return t
+	}
+	return fmt.Errorf("kv: open: %w: %w", ErrCorrupt, err)
 }
 
 // benign errors answer a question about a name and say nothing about the disk.

@@ -105,7 +105,7 @@ func (g *gate) write(op func() error) error {
 		if err == nil {
 			return nil
 		}
-		if fs.IsFull(err) && g.room.wait() {
+		if fs.IsFull(err) && !(plant.Enabled && plant.Is(plant.KVFullIsFatal)) && g.room.wait() {
 			continue
 		}
 		return g.fail(err)

@@ -49,10 +49,15 @@ const (
 	// LogEarlyWatermark saves the watermark before the sync that it tells of.
 	LogEarlyWatermark Bug = "commitlog: watermark ahead of the sync"
 
+	// LogRotIsTail takes any bad record for the torn end of the log.
+	LogRotIsTail Bug = "commitlog: damage taken for a torn tail"
+
 	// KVNamesAnyOrder leaves the order of unsynced names below Pebble to chance.
 	KVNamesAnyOrder Bug = "kv: names not synced before what relies on them"
 	// KVLogNotSynced acknowledges a batch whose log was not synced.
 	KVLogNotSynced Bug = "kv: log not synced"
+	// KVFullIsFatal poisons meta when the disk is full.
+	KVFullIsFatal Bug = "kv: a full disk is for ever"
 
 	// IndexAheadOfLog writes index entries to files before the log has synced
 	// their records.
@@ -87,6 +92,14 @@ const (
 	StoreReplaysLate Bug = "store: replay begins behind the first record"
 	// StoreNoClamp leaves offsets that lie behind their queue's end.
 	StoreNoClamp Bug = "store: offsets not clamped"
+	// StoreAnyFormat opens directories of a later format version.
+	StoreAnyFormat Bug = "store: format version not compared"
+	// StoreExpiresUnread lets retention take what a group has not settled.
+	StoreExpiresUnread Bug = "store: retention asks no group"
+	// StoreCloseUnsaved closes without a last checkpoint.
+	StoreCloseUnsaved Bug = "store: views not saved by Close"
+	// StoreAnyEntry takes whatever record a queue entry leads to.
+	StoreAnyEntry Bug = "store: record not compared with its queue"
 
 	// StoreSettlesLater settles a record in a second step behind its copy.
 	StoreSettlesLater Bug = "store: copy does not say what it settles"

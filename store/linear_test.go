@@ -110,7 +110,6 @@ func linearizable(ops []op) error {
 
 // history is what all callers were told.
 type history struct {
-	mu   sync.Mutex
 	tick atomic.Int64
 	ops  []op
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // Find yields the messages of a topic that have a key, newest first, each once:
-// q.Limit of them, 32 by default. It finds everything whose Put had returned
+// q.Limit of them, 32 by default and, in a store of RocketMQSizes, at most 64. It finds everything whose Put had returned
 // before the call and so waits for the index, which ctx bounds; puts never wait
 // for it. Key and topic are verified in the message. The consumer of the
 // sequence owns the records.
@@ -29,6 +29,7 @@ func (s *Store) Find(ctx context.Context, q index.Query) iter.Seq2[*message.Reco
 			return
 		}
 		gone := false
+		q.Limit = s.findLimit(q.Limit)
 		res, err := s.index.Find(ctx, q, s.candidate, func(r *message.Record) bool {
 			gone = !yield(r, nil)
 			return !gone
@@ -55,6 +56,18 @@ type TruncatedError struct {
 
 func (e *TruncatedError) Error() string {
 	return fmt.Sprintf("store: query cut off after %d messages, complete down to position %d", e.Found, e.Complete)
+}
+
+// findLimit is how many messages a query yields: with RocketMQ's sizes of index
+// files no more than RocketMQ does.
+func (s *Store) findLimit(asked int) int {
+	if asked == 0 {
+		asked = index.DefaultLimit
+	}
+	if s.format.indexSlots == rocketMQSlots && s.format.indexEntries == rocketMQEntries {
+		asked = min(asked, index.RocketMQLimit)
+	}
+	return asked
 }
 
 func (s *Store) findable(ctx context.Context) error {

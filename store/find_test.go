@@ -246,3 +246,28 @@ func collide(n int) string {
 	}
 	return string(b)
 }
+
+func TestFindLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts []store.Option
+		most int
+	}{
+		"ours":     {nil, 100},
+		"rocketmq": {[]store.Option{store.RocketMQSizes()}, index.RocketMQLimit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir(), c.opts...)
+			for range 100 {
+				put(t, s, &message.Message{Topic: "orders", Keys: []string{"k"}})
+			}
+			require.Len(t, bodies(t, s, index.Query{Topic: "orders", Key: "k"}), index.DefaultLimit)
+			require.Len(t, bodies(t, s, index.Query{Topic: "orders", Key: "k", Limit: 1000}), c.most)
+			n := 0
+			for _, err := range s.FindAll(ctx, index.Query{Topic: "orders", Key: "k", Limit: 1000}) {
+				require.NoError(t, err)
+				n++
+			}
+			require.Equal(t, c.most, n)
+		})
+	}
+}

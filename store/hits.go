@@ -55,11 +55,7 @@ func (s *Store) FindAll(ctx context.Context, q index.Query) iter.Seq2[Hit, error
 			yield(Hit{}, err)
 			return
 		}
-		limit := q.Limit
-		if limit == 0 {
-			limit = index.DefaultLimit
-		}
-		for _, h := range hits[:min(limit, len(hits))] {
+		for _, h := range hits[:min(s.findLimit(q.Limit), len(hits))] {
 			if !yield(h, nil) {
 				return
 			}

@@ -171,13 +171,16 @@ func WithIndexSizes(slots, entries int64) Option {
 	}
 }
 
+// RocketMQ's sizes of an index file.
+const rocketMQSlots, rocketMQEntries = 5_000_000, 20_000_000
+
 // RocketMQSizes makes a directory with Apache RocketMQ's own file sizes: 1 GiB
 // segments, queue files of 300,000 entries, index files of 5,000,000 slots and
 // 20,000,000 entries.
 func RocketMQSizes() Option {
 	return func(c *config) {
 		c.segmentSize, c.queueFileSize = 1<<30, 6_000_000
-		c.indexSlots, c.indexEntries = 5_000_000, 20_000_000
+		c.indexSlots, c.indexEntries = rocketMQSlots, rocketMQEntries
 	}
 }
 

@@ -48,6 +48,7 @@ func importTheirs(t *testing.T, p plan, seen *view) {
 		}
 		require.Empty(t, want)
 	}
+	sameWaiting(t, s, seen.waits)
 	got, err := s.Put(t.Context(), &message.Message{Topic: "orders", Body: []byte("ours"), Keys: []string{"first-of-ours"}})
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, got.Position, seen.end)

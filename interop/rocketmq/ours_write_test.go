@@ -85,6 +85,11 @@ func (w *writer) write() error {
 		if err := w.puts(w.p.Messages / (reopens + 1)); err != nil {
 			return err
 		}
+		if session == 0 {
+			if err := w.huge(); err != nil {
+				return err
+			}
+		}
 		if session == 0 && w.p.Features.has(deletedTopic) {
 			if err := w.delete(); err != nil {
 				return err
@@ -146,6 +151,17 @@ func (w *writer) puts(n int) error {
 		}
 		w.sent(got, m)
 		n--
+	}
+	return nil
+}
+
+func (w *writer) huge() error {
+	for _, m := range w.p.huge(w.r) {
+		got, err := w.s.Put(context.Background(), m)
+		if err != nil {
+			return err
+		}
+		w.sent(got, m)
 	}
 	return nil
 }
@@ -257,7 +273,11 @@ func (w *writer) expire() error {
 // tear appends a part of a record to the log of a store that was killed, and
 // lets ours cut it again.
 func (w *writer) tear() error {
-	end := w.model.End
+	// Retention is background work and may have carried records after the last look.
+	end, err := logEnd(w.p)
+	if err != nil {
+		return err
+	}
 	name := filepath.Join(w.p.Dir, "commitlog", fmt.Sprintf("%020d", end-end%w.p.Segment))
 	last := w.model.Sent[len(w.model.Sent)-1]
 	var d message.Draft
@@ -270,7 +290,8 @@ func (w *writer) tear() error {
 		return err
 	}
 	w.clock.Set(time.UnixMilli(last.StoredAt)) // the killed process had a clock of its own
-	w.p.Features &^= headDeleted               // no retention beside the close that follows
+	// Neither retention nor anything that waits beside the close that follows.
+	w.p.Features &^= headDeleted | delayed | halves
 	room := w.p.Segment - end%w.p.Segment
 	torn := d.Bytes()[:min(int64(1+w.r.IntN(d.Size()-1)), room)]
 	if _, err := f.WriteAt(torn, end%w.p.Segment); err != nil {

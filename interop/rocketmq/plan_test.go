@@ -35,24 +35,16 @@ func newPlan(number int, dir string, allowed features, salt uint64) plan {
 	seed := *seedFlag<<32 + salt<<24 + uint64(number)
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := plan{Number: number, Seed: seed, Dir: filepath.Join(dir, fmt.Sprintf("store-%03d", number)), Features: features(r.Uint32()) & allowed}
-	if p.Features.has(tailCut) {
-		p.Features &^= killed // it is killed first and closed in the end
-	}
 	if p.Features.has(deletedTopic) && r.IntN(3) > 0 {
 		p.Features &^= deletedTopic // Java sees such topics in its own way: most stores do without
 	}
-	if p.Features.has(killed) {
-		// The tails of queues lie in a file of ours after a kill. Of what retention
-		// has taken from the log Java cannot build them again.
-		p.Features &^= headDeleted
+	if p.Features.has(hugeBodies) && r.IntN(3) > 0 {
+		p.Features &^= hugeBodies // they take their time
 	}
-	if p.Features.has(headDeleted | killed | tailCut) {
-		// Retention carries them forward in the background; and those that are killed
-		// run on a clock that stands still, for which something still waits.
-		p.Features &^= delayed | halves
-	}
-	if p.Features.has(staleCRC) {
-		p.Features &^= javaCRC // Java takes stale ones out when it writes its own
+	for _, e := range exclusive {
+		if p.Features.has(e.a) {
+			p.Features &^= e.b
+		}
 	}
 	p.Segment = []int64{64 << 10, 100_000, 1 << 20}[r.IntN(3)]
 	if p.Features.has(manySegments | headDeleted) {
@@ -61,12 +53,18 @@ func newPlan(number int, dir string, allowed features, salt uint64) plan {
 	if p.Features.has(largeBodies) {
 		p.Segment = max(p.Segment, 100_000)
 	}
+	if p.Features.has(hugeBodies) {
+		p.Segment = 5 << 20
+	}
 	p.QueueFile = 6000
 	if p.Features.has(manyQueueFiles) {
 		p.QueueFile = 200
 	}
 	p.Slots, p.Entries = int64(20+r.IntN(100)), int64(50+r.IntN(400))
 	p.Messages = 40 + r.IntN(120)
+	if p.Features.has(manyQueueFiles) {
+		p.Messages += 60
+	}
 	return p
 }
 
@@ -95,12 +93,32 @@ func (p plan) topics() []string {
 
 // config opens the directory in Java with the plan's sizes.
 func (p plan) config() oracle.Config {
-	return oracle.Config{Dir: p.Dir, Segment: p.Segment, QueueFile: p.QueueFile, Slots: p.Slots, Entries: p.Entries}
+	c := oracle.Config{Dir: p.Dir, Segment: p.Segment, QueueFile: p.QueueFile, Slots: p.Slots, Entries: p.Entries}
+	if p.Features.has(hugeBodies) {
+		c.MaxBody = hugeBody
+	}
+	return c
 }
 
 // options open the directory with our store, with the plan's sizes.
 func (p plan) options() []store.Option {
 	return []store.Option{store.WithSegmentSize(p.Segment), store.WithQueueFileSize(p.QueueFile), store.WithIndexSizes(p.Slots, p.Entries)}
+}
+
+// hugeBody is the largest body that both take unless they are told otherwise.
+const hugeBody = 4 << 20
+
+// huge are the messages of a plan with huge bodies.
+func (p plan) huge(r *rand.Rand) (ms []*message.Message) {
+	if !p.Features.has(hugeBodies) {
+		return nil
+	}
+	for _, size := range []int{hugeBody, 1<<20 + r.IntN(3<<20)} {
+		m := p.next(r)
+		m.Body, m.Encoding = bytesOf(r, size), message.None
+		ms = append(ms, m)
+	}
+	return ms
 }
 
 // next draws a message for one of the plan's queues.

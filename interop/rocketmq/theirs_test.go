@@ -17,12 +17,13 @@ import (
 // batch is how many stores one Java process has open at a time.
 const batch = 20
 
-const theirFeatures = emptyBodies | largeBodies | tags | keys | properties | unicode | compressed | batches | longTopics | ipv6Host |
-	uniqueIDs | manySegments | manyQueueFiles | reopened | killed | javaCRC | javaSync | staleCRC | multiDispatch
+const theirFeatures = emptyBodies | largeBodies | hugeBodies | tags | keys | properties | unicode | compressed | batches | longTopics | ipv6Host |
+	uniqueIDs | manySegments | manyQueueFiles | reopened | killed | javaCRC | javaSync | staleCRC | multiDispatch | delayed | halves
 
 // TestTheirs: what Java writes, we read. Java's own answers about each store are
 // what ours are compared with.
 func TestTheirs(t *testing.T) {
+	t.Parallel()
 	java(t)
 	var covered coverage
 	dir := t.TempDir()
@@ -42,7 +43,7 @@ func TestTheirs(t *testing.T) {
 			require.NoError(t, os.RemoveAll(p.Dir))
 		}
 	}
-	covered.print(os.Stdout, "theirs → ours")
+	covered.require(t, "theirs → ours", theirFeatures)
 }
 
 // report prints the plan of a store whose test failed, and keeps its directory
@@ -67,11 +68,12 @@ type view struct {
 	times      map[string][]int64 // that were asked for, and the offsets found
 	lower      map[string][]int64
 	upper      map[string][]int64
+	waits      map[int64]bool // positions of delayed and half messages that wait still
 }
 
 // look asks an open store about everything.
 func look(ctx context.Context, s *oracle.Store) (*view, error) {
-	v := &view{records: make(map[string][]oracle.Record), lower: make(map[string][]int64), upper: make(map[string][]int64), times: make(map[string][]int64)}
+	v := &view{records: make(map[string][]oracle.Record), waits: make(map[int64]bool), lower: make(map[string][]int64), upper: make(map[string][]int64), times: make(map[string][]int64)}
 	var err error
 	if v.queues, v.start, v.end, err = s.Queues(ctx); err != nil {
 		return nil, err
@@ -115,20 +117,23 @@ func writeTheirs(t *testing.T, plans []plan) []*view {
 	j := ownJava(t)
 	seen := make([]*view, len(plans))
 	side(t, plans, func(i int, p plan) error {
-		s, err := writeTheir(t.Context(), j, p)
+		w, err := writeTheir(t.Context(), j, p)
 		if err != nil {
 			return err
 		}
-		if seen[i], err = look(t.Context(), s); err != nil || p.Features.has(killed) {
+		if seen[i], err = look(t.Context(), w.s); err != nil {
 			return err
 		}
-		return s.Close(t.Context())
+		if seen[i].waits, err = w.waiting(); err != nil || p.Features.has(killed) {
+			return err
+		}
+		return w.s.Close(t.Context())
 	})
 	require.NoError(t, j.Halt())
 	return seen
 }
 
-func writeTheir(ctx context.Context, j *oracle.JVM, p plan) (*oracle.Store, error) {
+func writeTheir(ctx context.Context, j *oracle.JVM, p plan) (*theirWriter, error) {
 	r := p.random()
 	c := p.config()
 	c.AppendCRC, c.Sync, c.LMQ = p.Features.has(javaCRC), p.Features.has(javaSync), p.Features.has(multiDispatch)
@@ -136,7 +141,16 @@ func writeTheir(ctx context.Context, j *oracle.JVM, p plan) (*oracle.Store, erro
 	if err != nil {
 		return nil, err
 	}
+	w := &theirWriter{p: p, s: s}
+	for _, m := range p.huge(r) {
+		if _, err := w.put(ctx, p.javaMessage(m)); err != nil {
+			return nil, err
+		}
+	}
 	for left := p.Messages; left > 0; {
+		if err := w.held(ctx, r); err != nil {
+			return nil, err
+		}
 		if p.Features.has(batches) && r.IntN(10) == 0 {
 			n := 2 + r.IntN(4)
 			ms := make([]oracle.Message, n)
@@ -167,27 +181,22 @@ func writeTheir(ctx context.Context, j *oracle.JVM, p plan) (*oracle.Store, erro
 			}
 			ms = append(ms, m)
 		}
-		got, err := s.Put(ctx, ms...)
-		for _, g := range got {
-			if !g.OK() {
-				return nil, fmt.Errorf("put: %+v", g)
-			}
-		}
-		if err != nil {
+		if _, err := w.put(ctx, ms...); err != nil {
 			return nil, err
 		}
 		left -= len(ms)
-		if p.Features.has(reopened) && r.IntN(6) == 0 {
+		if p.Features.has(reopened) && left <= p.Messages/2 {
 			if err := s.Close(ctx); err != nil {
 				return nil, err
 			}
 			if s, err = j.Open(ctx, c); err != nil || !s.Loaded {
 				return nil, fmt.Errorf("open again: %w", err)
 			}
+			w.s = s
 			p.Features &^= reopened // once is enough: a close takes 3 s
 		}
 	}
-	return s, nil
+	return w, nil
 }
 
 // javaMessage is a message of ours for Java to put.

@@ -15,6 +15,7 @@ import (
 	"github.com/embermq/embermq/consumequeue"
 	"github.com/embermq/embermq/index"
 	"github.com/embermq/embermq/message"
+	"github.com/embermq/embermq/schedule"
 )
 
 // walkLog reads the records of a directory's log with nothing but package
@@ -47,6 +48,35 @@ func walkLog(t *testing.T, p plan) (records []message.Record, end int64) {
 		}
 	}
 	return records, end
+}
+
+// logEnd is where no record begins any more.
+func logEnd(p plan) (int64, error) {
+	folder := filepath.Join(p.Dir, "commitlog")
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files { // in the order of their names
+		base, err := strconv.ParseInt(f.Name(), 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		b, err := os.ReadFile(filepath.Join(folder, f.Name()))
+		if err != nil {
+			return 0, err
+		}
+		size, kind := message.Frame(b)
+		at := 0
+		for kind == message.FrameMessage {
+			at += size
+			size, kind = message.Frame(b[at:])
+		}
+		if kind == message.FrameNone && int64(at) < p.Segment {
+			return base + int64(at), nil
+		}
+	}
+	return 0, fmt.Errorf("%s has no end", folder)
 }
 
 // walkQueues decodes every queue file up to the first entry that is none. The
@@ -117,6 +147,10 @@ func fileNames(t *testing.T, dir string) (names []string) {
 
 // wantEntries are the queue entries that the records of a log call for.
 func wantEntries(records []message.Record) map[string][]consumequeue.Entry {
+	levels, err := schedule.ParseLevels(schedule.DefaultLevels)
+	if err != nil {
+		panic(err) // a bug: the table is a constant
+	}
 	want := make(map[string][]consumequeue.Entry)
 	for i := range records {
 		r := &records[i]
@@ -124,6 +158,9 @@ func wantEntries(records []message.Record) map[string][]consumequeue.Entry {
 			continue
 		}
 		e := consumequeue.Entry{Position: r.Position(), Size: int32(r.Size()), TagHash: message.TagHash(r.Tag())}
+		if due, ok := levels.RecordTag(r); ok {
+			e.TagHash = due
+		}
 		keys := []string{fmt.Sprintf("%s/%d", r.Topic(), r.QueueID())}
 		// Java leaves out retry topics.
 		if lmq, ok := r.Property(message.PropInnerDispatch); ok && !strings.HasPrefix(r.Topic(), message.PrefixRetry) {

@@ -47,7 +47,7 @@ func Start(ctx context.Context) (*JVM, error) {
 	j := &JVM{done: make(chan struct{})}
 	j.mu.waiting = make(map[int64]chan []byte)
 	// Every store has a direct buffer of the largest body that it takes.
-	j.cmd = exec.Command("java", "-Xmx512m", "-XX:MaxDirectMemorySize=1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+	j.cmd = exec.Command("java", "-Xmx1g", "-XX:MaxDirectMemorySize=1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Duser.timezone=UTC", "-cp", classPath, "oracle.Oracle")
 	j.cmd.Stderr = &j.stderr
 	if j.write.to, err = j.cmd.StdinPipe(); err != nil {

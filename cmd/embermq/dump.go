@@ -91,6 +91,8 @@ func dumperOf(path string) dumper {
 		return dumpSynced
 	case parent == "ember" && base == "queues":
 		return dumpImage
+	case parent == "ember" && base == "index":
+		return dumpIndexState
 	case base == "checkpoint":
 		return dumpCheckpoint
 	case base == "FORMAT", base == "foreign", base == "BACKUP", base == "abort":
@@ -329,6 +331,25 @@ func dumpImage(f *os.File, size int64, yield func(row, error) bool) {
 			if at < 0 || at > len(b) {
 				return
 			}
+		}
+	}
+}
+
+// dumpIndexState prints what the last checkpoint says of the index files,
+// docs/format/index.md.
+func dumpIndexState(f *os.File, size int64, yield func(row, error) bool) {
+	const header, entry = 40, 64
+	be := binary.BigEndian
+	var b [entry]byte
+	for at := int64(header); at+entry <= size; at += entry {
+		if _, err := f.ReadAt(b[:], at); err != nil {
+			yield(nil, err)
+			return
+		}
+		h := index.DecodeHeader(b[8:])
+		if !yield(row{{"at", at}, {"file", fmt.Sprintf("%017d", be.Uint64(b[:]))}, {"active", b[60]&1 != 0}, {"next entry", h.Next},
+			{"positions", fmt.Sprintf("%d to %d", h.BeginPosition, h.EndPosition)}, {"entries crc", fmt.Sprintf("%08x", be.Uint32(b[48:]))}}, nil) {
+			return
 		}
 	}
 }

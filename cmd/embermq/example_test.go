@@ -236,6 +236,7 @@ func TestWhatItSays(t *testing.T) {
 		{"embermq repair", 0, []string{"damage found", "0"}},
 		{"embermq dump data/commitlog/00000000000000000000", 0, []string{"order 42 was shipped", "zeros to the end"}},
 		{"embermq dump data/ember/queues", 0, []string{"orders/1"}},
+		{"embermq dump data/ember/index", 0, []string{"POSITIONS", "true"}},
 		{"embermq dump data/checkpoint", 0, []string{"log synced"}},
 		{"embermq dump data/lock", 2, []string{"no file of a store"}},
 		{"embermq restore backup --dir data", 1, []string{"exists"}},

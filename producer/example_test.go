@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/producer"
+	"github.com/embermq/embermq/schedule"
 	"github.com/embermq/embermq/store"
 )
 
@@ -146,4 +148,62 @@ func (o *outage) Put(ctx context.Context, m *message.Message) (message.Receipt, 
 		return message.Receipt{}, store.ErrDiskFull
 	}
 	return o.Store.Put(ctx, m)
+}
+
+func ExampleProducer_Send_delayed() {
+	s, done := openExample()
+	defer done()
+	p := producer.New(s)
+	r, err := p.Send(context.Background(), &message.Message{Topic: "reminders", Delay: time.Hour, Body: []byte("pay")})
+	if err != nil {
+		panic(err)
+	}
+	how, err := s.Timers().Cancel(context.Background(), r.Timer) // it was paid
+	fmt.Println(how == schedule.Cancelled, err)
+	// Output: true <nil>
+}
+
+func ExampleTxProducer_Send() {
+	s, done := openExample()
+	defer done()
+	p, err := producer.NewTx(s.Halves(), "bank", nil, producer.TxOptions{})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+	pay := func(context.Context, message.HalfID) error { return nil } // commits, or fails and rolls back
+	r, how, err := p.Send(context.Background(), &message.Message{Topic: "transfers", Body: []byte("7 to Ann")}, pay)
+	fmt.Println(r.Offset, how == message.Committed, err)
+	// Output: 0 true <nil>
+}
+
+func ExampleWithLinger() {
+	s, done := openExample()
+	defer done()
+	p := producer.New(s, producer.WithLinger(time.Millisecond, 0))
+	for i := range 100 {
+		p.SendAsync(context.Background(), &message.Message{Topic: "logs", Body: fmt.Append(nil, i)}, nil)
+	}
+	_ = p.Close(context.Background()) // sends what lingers
+	fmt.Println(p.Stats().Sent)
+	// Output: 100
+}
+
+func ExampleWithDedupe() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	s, err := store.Open(dir, store.WithDedupe(time.Hour, 100_000))
+	if err != nil {
+		panic(err)
+	}
+	defer s.Close()
+	p := producer.New(s, producer.WithDedupe(func(m *message.Message) string { return m.Keys[0] }))
+	m := &message.Message{Topic: "orders", Keys: []string{"order-42"}, Body: []byte("paid")}
+	first, _ := p.Send(context.Background(), m)
+	again, err := p.Send(context.Background(), m)
+	fmt.Println(again == first, err)
+	// Output: true <nil>
 }

@@ -15,12 +15,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/embermq/embermq/internal/plant"
 )
 
-var (
-	limit = flag.Duration("mutants.limit", 20*time.Second, "how long a test may take to find its planted bug")
-	cross = flag.Bool("mutants.cross", false, "run every invariant's check against every invariant's bug and print who finds whose; an hour")
-)
+var limit = flag.Duration("mutants.limit", 20*time.Second, "how long a test may take to find its planted bug")
 
 // builder compiles the tests of each folder once, with the planted bugs in them.
 type builder struct {
@@ -86,4 +85,20 @@ func TestMutants(t *testing.T) {
 		})
 	}
 	t.Logf("planted bugs, and who found them:\n%s", strings.Join(lines, "\n"))
+}
+
+// TestMutantsOfInvariants demands that the check of each invariant finds its bug, and
+// passes without.
+func TestMutantsOfInvariants(t *testing.T) {
+	b := newBuilder(t)
+	for _, v := range invariants {
+		t.Run(v.name, func(t *testing.T) {
+			o := b.run(t, v.alone)
+			require.True(t, o.found, "%s of %s does not find %q: %.600s", v.alone.test, v.alone.folder, v.alone.bug, o.said)
+			sound := v.alone
+			sound.bug, sound.flags = plant.None, ""
+			o = b.run(t, sound)
+			require.False(t, o.found, "%s fails without a bug: %.600s", sound.test, o.said)
+		})
+	}
 }

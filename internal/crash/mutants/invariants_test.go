@@ -6,8 +6,7 @@ import "github.com/embermq/embermq/internal/plant"
 type invariant struct {
 	name string
 	says string
-	// alone is the check, and a planted bug that no other check of this list
-	// finds: -mutants.cross prints who finds whose.
+	// alone is the check, and the planted bug that it is shown with.
 	alone mutant
 	also  []string // folder/test of further checks
 }
@@ -20,8 +19,8 @@ var invariants = []invariant{
 		mutant{plant.LogSkipPosition, "commitlog", "TestStaleRecord", ""},
 		[]string{"commitlog/TestBitRot", "commitlog/TestCrash", "store/TestI02BitRot"}},
 	{"I3", "recovery keeps a prefix of the log, and what was once served stays",
-		mutant{plant.LogEarlyVisible, "store", "TestI03ServedStays", ""},
-		[]string{"commitlog/TestCrash", "store/TestCrash"}},
+		mutant{plant.LogEarlyVisible, "commitlog", "TestCrash", logImages},
+		[]string{"store/TestI03ServedStays", "store/TestCrash"}},
 	{"I4", "queues are dense, and each entry leads to the record of its queue and offset",
 		mutant{plant.StoreAnyEntry, "store", "TestWrongEntryIsRebuilt", ""},
 		[]string{"consumequeue/TestCrash", "store/TestCheckNamesDamage"}},
@@ -32,8 +31,8 @@ var invariants = []invariant{
 		mutant{plant.LogRetrySync, "store", "TestI06FailedSync", ""},
 		[]string{"commitlog/TestEveryOperationFails", "store/TestEveryOperationFails"}},
 	{"I7", "a full disk is an error at once that goes away by itself, and loses nothing",
-		mutant{plant.KVFullIsFatal, "store", "TestFullDiskSimulated", ""},
-		[]string{"store/TestFullDiskReal", "store/TestI07FillAndFree", "store/TestEveryOperationFails"}},
+		mutant{plant.KVFullIsFatal, "internal/kv", "TestFullDiskWaitsAndResumes", ""},
+		[]string{"store/TestFullDiskSimulated", "store/TestFullDiskReal", "store/TestI07FillAndFree", "store/TestEveryOperationFails"}},
 	{"I8", "a committed offset never lies behind what is durable, and never moves by itself",
 		mutant{plant.OffsetsBeforeLog, "progress", "TestModel", ""},
 		[]string{"progress/TestPowerCut", "store/TestCrash"}},

@@ -58,7 +58,7 @@ var rules = map[string]rule{
 	"store": {inside: append([]string{"message", "group", "internal/..."}, rooms...),
 		tests: []string{"embermqtest"}},
 	"producer": {inside: []string{"message", "internal/fs", "internal/clock"},
-		tests: []string{"store"}},
+		tests: []string{"store", "group", "index", "schedule"}},
 	"consumer": {inside: []string{"message", "group", "internal/fs", "internal/clock"}, outside: []string{btree},
 		tests: []string{"store", "producer"}},
 	"typed": {inside: []string{"message", "producer", "consumer"},

@@ -239,7 +239,7 @@ func comesBack(t *testing.T, fault fs.Fault, pending int64) {
 	l, sim := newLog(), memory(t)
 	faulty := fs.NewFaulty(sim.FS())
 	o := Options{Slots: 16, Entries: 100, MaxOpenFiles: 2, PendingBytes: pending, Synced: allSynced, Location: time.UTC, Clock: clock.Real{}}
-	o.Scan, o.Start = l.scan, func() int64 { return l.start }
+	o.Scan, o.Start = l.scan, l.begin
 	x, err := Open(faulty.Sub("index"), faulty.Sub("ember"), o)
 	require.NoError(t, err)
 	put := func(n int) {
@@ -262,7 +262,7 @@ func comesBack(t *testing.T, fault fs.Fault, pending int64) {
 	for range 5 {
 		put(2000)
 		typed(x.Freeze(l.mark())())
-		l.start = l.records[len(l.records)/3].Position()
+		l.expire(l.records[len(l.records)/3].Position())
 		typed(x.Expire(l.start))
 		got, _, err := l.find(x, Query{Topic: "t", Key: "k7", Limit: 10_000})
 		if typed(err); err != nil {

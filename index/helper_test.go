@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,8 +66,9 @@ func envelope(uniq string) *message.Envelope {
 	return e
 }
 
-// fakeLog is a log in memory.
+// fakeLog is a log in memory. The builder's goroutine scans it while a test adds.
 type fakeLog struct {
+	mu      *sync.Mutex
 	records []message.Record
 	end     int64
 	stored  int64
@@ -74,7 +76,9 @@ type fakeLog struct {
 	at      map[int64]int
 }
 
-func newLog() *fakeLog { return &fakeLog{stored: epoch.UnixMilli(), at: map[int64]int{}} }
+func newLog() *fakeLog {
+	return &fakeLog{mu: new(sync.Mutex), stored: epoch.UnixMilli(), at: map[int64]int{}}
+}
 
 // add appends a record one second after the one before it.
 func (l *fakeLog) add(topic, uniq string, keys ...string) *message.Record {
@@ -82,6 +86,8 @@ func (l *fakeLog) add(topic, uniq string, keys ...string) *message.Record {
 }
 
 func (l *fakeLog) addEnvelope(topic string, e *message.Envelope, keys ...string) *message.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	r := encode(&message.Message{Topic: topic, Keys: keys, Body: []byte("b")}, e, l.end, l.stored)
 	l.at[l.end] = len(l.records)
 	l.records = append(l.records, r)
@@ -99,9 +105,12 @@ func (l *fakeLog) read(position int64) (*message.Record, error) {
 }
 
 func (l *fakeLog) scan(from, to int64, f func(*message.Record) error) (int64, error) {
+	l.mu.Lock()
+	records := l.records
 	from = max(from, l.start)
-	for i := range l.records {
-		r := &l.records[i]
+	l.mu.Unlock()
+	for i := range records {
+		r := &records[i]
 		if r.Position() < from {
 			continue
 		}
@@ -113,6 +122,19 @@ func (l *fakeLog) scan(from, to int64, f func(*message.Record) error) (int64, er
 		}
 	}
 	return to, nil
+}
+
+// begin is where the log starts; expire moves it.
+func (l *fakeLog) begin() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.start
+}
+
+func (l *fakeLog) expire(start int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start = start
 }
 
 func (l *fakeLog) mark() message.Mark {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,7 +289,7 @@ func (w *world) reopen() error {
 func (w *world) after(sim *crash.Sim, keep int64) *world {
 	n := *w
 	n.sim, n.faulty, n.rnd = sim, nil, rand.New(rand.NewPCG(w.rnd.Uint64(), 2))
-	l := &fakeLog{stored: w.log.stored, start: w.log.start, at: map[int64]int{}}
+	l := &fakeLog{mu: new(sync.Mutex), stored: w.log.stored, start: w.log.start, at: map[int64]int{}}
 	for i, r := range w.log.records {
 		if r.Position()+int64(r.Size()) > keep {
 			break

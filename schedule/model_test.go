@@ -229,7 +229,11 @@ func (m *model) cancel() error {
 	_, pending := before.due[b]
 	switch {
 	case how == Cancelled:
-		m.promised[id] = true
+		// What went with its topic is gone as durably as the topic: a deletion that is
+		// under way promises nothing yet.
+		if pending || m.log.synced == len(m.log.recs) {
+			m.promised[id] = true
+		}
 		if before.delivered[b] > 0 {
 			return fmt.Errorf("%s was delivered and then cancelled", b)
 		}

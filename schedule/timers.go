@@ -40,6 +40,9 @@ func (t *Timers) Count(topic string) int64 {
 // what is remembered is in memory, so a restart forgets all but what the log is
 // replayed for). To cancel a cancelled timer again gives Cancelled.
 //
+// A timer that went with its topic is Cancelled too, as durably as the deletion: on
+// disk when DeleteTopic has returned.
+//
 // A group's retry of a message waits under the message's own id, so that is no
 // handle of the retry: what was delivered once stays Delivered.
 //

@@ -170,20 +170,7 @@ func (s *Store) addVerdict(ctx context.Context, p *putting, c *txn.Copy, i, n in
 	if err != nil {
 		return err
 	}
-	more := p.reserved[:0]
-	if n > 1 && i == 0 {
-		more = append(more, message.Property{Name: message.PropGroup, Value: message.GroupValue(n), Own: true})
-	}
-	c.Envelope.StoreHost = s.format.host
-	if c.Source == nil {
-		c.Envelope.BornHost = s.format.host
-	}
-	en := p.group.Add()
-	if err := c.Encode(&en.Draft, more...); err != nil {
-		return err
-	}
-	en.Home, en.Seq = home, home.seq
-	return nil
+	return s.addOwn(p, home, &c.Envelope, c.Source == nil, i, n, c.Encode)
 }
 
 // verdictHome finds the queue of a record about a half. A topic that was deleted

@@ -136,3 +136,22 @@ func (s *Store) failed(p *putting, err error) error {
 	p.group.Release()
 	return err
 }
+
+// addOwn adds the i-th of n records that the store itself appends. One that is
+// made here, and no copy, was born here.
+func (s *Store) addOwn(p *putting, home *queue, e *message.Envelope, born bool, i, n int, encode func(*message.Draft, ...message.Property) error) error {
+	more := p.reserved[:0]
+	if n > 1 && i == 0 {
+		more = append(more, message.Property{Name: message.PropGroup, Value: message.GroupValue(n), Own: true})
+	}
+	e.StoreHost = s.format.host
+	if born {
+		e.BornHost = s.format.host
+	}
+	en := p.group.Add()
+	if err := encode(&en.Draft, more...); err != nil {
+		return err
+	}
+	en.Home, en.Seq = home, home.seq
+	return nil
+}

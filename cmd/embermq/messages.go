@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,9 @@ import (
 	"github.com/embermq/embermq/producer"
 	"github.com/embermq/embermq/store"
 )
+
+// readBatch is how many messages are read at a time.
+const readBatch = 1000
 
 // filters are the two flags that choose messages.
 type filters struct{ tags, sql string }
@@ -99,22 +103,31 @@ func (a *app) peeked(ctx context.Context, s *store.Store, qs []message.Queue, fr
 			if from < 0 {
 				at = max(start, end-int64(count))
 			}
-			for left := count; at < end && left > 0; {
-				b, err := s.Read(ctx, q, at, message.Limit{Count: left}, f)
-				if err != nil {
-					yield(nil, err)
-					return
-				}
-				for i := range b.Records {
-					if !yield(a.recordRow(q, &b.Records[i]), nil) {
-						return
-					}
-				}
-				left -= len(b.Records)
-				at = b.Next
+			if _, ok := a.between(ctx, s, q, at, end, count, f, yield); !ok {
+				return
 			}
 		}
 	}
+}
+
+// between yields messages of a queue in [at, end), at most that many; it returns
+// where it stopped, and whether more are wanted.
+func (a *app) between(ctx context.Context, s *store.Store, q message.Queue, at, end int64, most int, f message.Filter, yield func(row, error) bool) (next int64, ok bool) {
+	for left := most; at < end && left > 0; {
+		b, err := s.Read(ctx, q, at, message.Limit{Count: min(left, readBatch)}, f)
+		if err != nil {
+			yield(nil, err)
+			return at, false
+		}
+		for i := range b.Records {
+			if !yield(a.recordRow(q, &b.Records[i]), nil) {
+				return at, false
+			}
+		}
+		left -= len(b.Records)
+		at = b.Next
+	}
+	return at, true
 }
 
 func (a *app) tail() *cobra.Command {
@@ -178,18 +191,9 @@ func (a *app) since(ctx context.Context, s *store.Store, qs []message.Queue, nex
 			if !seen {
 				at = end - int64(count)
 			}
-			for at = max(at, start); at < end; {
-				b, err := s.Read(ctx, q, at, message.Limit{}, f)
-				if err != nil {
-					yield(nil, err)
-					return
-				}
-				for i := range b.Records {
-					if !yield(a.recordRow(q, &b.Records[i]), nil) {
-						return
-					}
-				}
-				at = b.Next
+			at, ok := a.between(ctx, s, q, max(at, start), end, math.MaxInt, f, yield)
+			if !ok {
+				return
 			}
 			next[q] = at
 		}

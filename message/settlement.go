@@ -1,7 +1,6 @@
 package message
 
 import (
-	"strconv"
 	"strings"
 	"time"
 )
@@ -52,17 +51,6 @@ func (r *Record) Settles() (s Settlement, ok bool) {
 		return Settlement{}, false
 	}
 	return Settlement{Group: group, Epoch: epoch, Queue: Queue{Topic: topic, ID: int32(id)}, Offset: int64(offset)}, true
-}
-
-// hexNumber reads what putHex wrote.
-func hexNumber(s string) (uint64, bool) {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return 0, false
-		}
-	}
-	v, err := strconv.ParseUint(s, 16, 64)
-	return v, err == nil
 }
 
 // ExpireAt returns the time past which the message is not handled any more, if

@@ -3,6 +3,7 @@ package schedule
 import (
 	"bytes"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -103,7 +104,7 @@ func (s *Schedule) applyWaiting(r *message.Record) {
 func (s *Schedule) addLocked(r *message.Record, w *waiting, tp *topic) {
 	t := &timer{key: key{w.due, r.Position()}, topic: tp, size: int32(r.Size())}
 	var hashed bool
-	if t.id, hashed = identOf(w.id); hashed {
+	if t.id, hashed = ids.Of(w.id); hashed {
 		t.flags |= flagHashed
 	}
 	if w.level {
@@ -122,7 +123,7 @@ func (s *Schedule) addLocked(r *message.Record, w *waiting, tp *topic) {
 // written only while the timer is pending, so a timer that is not in memory has
 // a row on disk, unless this view's history begins behind it.
 func (s *Schedule) endLocked(k key, topic, id string, how Outcome) {
-	i, _ := identOf(id)
+	i, _ := ids.Of(id)
 	if t := s.findLocked(k); t != nil {
 		if i == (ident{}) {
 			i = t.id

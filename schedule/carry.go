@@ -170,7 +170,7 @@ func (s *Schedule) carryGroup(ts []*timer) (n, carried int, skipped []error, err
 		}
 		w.due = t.due
 		g.Copies = append(g.Copies, again(t, &records[i], &w,
-			message.Property{Name: message.PropCarries, Value: hex16(t.pos), Own: true}))
+			message.Property{Name: message.PropCarries, Value: message.Hex16(t.pos), Own: true}))
 	}
 	for len(g.Copies) > 0 {
 		err := s.o.Appender.Append(context.Background(), &g)

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	ids "github.com/embermq/embermq/internal/ident"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ func (f *foreign) means(k key, topic string) bool {
 // foreignLocked ends the timers that a foreign record means: at once those in
 // memory, at the next step those on disk.
 func (s *Schedule) foreignLocked(topic, id string, due, pos int64, how Outcome) {
-	i, _ := identOf(id)
+	i, _ := ids.Of(id)
 	if i == (ident{}) {
 		return
 	}

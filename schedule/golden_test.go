@@ -6,13 +6,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/message"
 )
 
 // The bytes of every row, as docs/format/schedule.md describes them. They never
 // change within version 1.
 func TestGoldenRows(t *testing.T) {
-	id, hashed := identOf("0102030405060708090A0B0C0D0E0F10")
+	id, hashed := ids.Of("0102030405060708090A0B0C0D0E0F10")
 	require.False(t, hashed)
 	tm := &timer{key: key{due: 0x1957b5f8d00, pos: 1000}, id: id, topic: &topic{name: "orders"}, size: 0x1ff, flags: flagHashed}
 	tp := topicRow{"orders", 3, 0x77}
@@ -26,9 +27,9 @@ func TestGoldenRows(t *testing.T) {
 	} {
 		require.Equal(t, c.want, hex.EncodeToString([]byte(c.got)), name)
 	}
-	other, hashed := identOf("order-42")
+	other, hashed := ids.Of("order-42")
 	require.True(t, hashed)
 	require.Equal(t, "3bf8", hex.EncodeToString(other[:2]))
-	require.Equal(t, "0102030405060708090A0B0C0D0E0F10", id.text())
-	require.Equal(t, "0000000000004e2000000000000003e8000001957b5f8d00", hex16(0x4e20)+endsProperty(tm.key).Value)
+	require.Equal(t, "0102030405060708090A0B0C0D0E0F10", id.Text())
+	require.Equal(t, "0000000000004e2000000000000003e8000001957b5f8d00", message.Hex16(0x4e20)+endsProperty(tm.key).Value)
 }

@@ -70,7 +70,7 @@ func readTruth(recs []rec) truth {
 				due, _ = parseMillis(out)
 			} else {
 				v, _ := r.OwnValue(message.PropDue)
-				due, _ = parseHex16(v)
+				due, _ = message.ParseHex16(v)
 			}
 			byID[r.UniqueID()] = body
 			tr.due[body], tr.topic[body], tr.cancelled[body] = due, real, false

@@ -77,7 +77,7 @@ func (s *Schedule) describe(r *row) (Timer, error) {
 	switch {
 	case r.flags&flagLevel != 0 || isRetry(r.topic):
 	case r.flags&flagHashed == 0:
-		t.ID = message.TimerID(r.id.text())
+		t.ID = message.TimerID(r.id.Text())
 	default:
 		// Only the record itself has an id that is not 32 digits.
 		var rec message.Record

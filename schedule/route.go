@@ -63,7 +63,7 @@ func (l Levels) Route(m *message.Message, now time.Time, newID func() string, re
 		r.Queue = message.Queue{Topic: message.TopicSchedule, ID: int32(m.DelayLevel - 1)}
 		r.Reserved = append(r.Reserved,
 			message.Property{Name: message.PropDelay, Value: strconv.Itoa(m.DelayLevel)},
-			message.Property{Name: message.PropDue, Value: hex16(due), Own: true})
+			message.Property{Name: message.PropDue, Value: message.Hex16(due), Own: true})
 		return r, nil
 	}
 	r.Kind = ByTime
@@ -128,33 +128,4 @@ func ceilMilli(t time.Time) (ms int64, ok bool) {
 		return -1, true
 	}
 	return t.Unix()*1000 + (int64(t.Nanosecond())+999_999)/1_000_000, true
-}
-
-// hex16 is a number as the EMBER_ properties write it. On disk.
-func hex16(v int64) string {
-	const digits = "0123456789abcdef"
-	var b [16]byte
-	for i, u := len(b)-1, uint64(v); i >= 0; i, u = i-1, u>>4 {
-		b[i] = digits[u&15]
-	}
-	return string(b[:])
-}
-
-// parseHex16 reads a number that hex16 wrote.
-func parseHex16(s string) (v int64, ok bool) {
-	if len(s) != 16 {
-		return 0, false
-	}
-	var u uint64
-	for i := range len(s) {
-		switch c := s[i]; {
-		case '0' <= c && c <= '9':
-			u = u<<4 | uint64(c-'0')
-		case 'a' <= c && c <= 'f':
-			u = u<<4 | uint64(c-'a'+10)
-		default:
-			return 0, false
-		}
-	}
-	return int64(u), int64(u) >= 0
 }

@@ -97,7 +97,7 @@ func TestRecords(t *testing.T) {
 	require.Equal(t, day.Add(5*time.Second).UnixMilli(), tag)
 	due, ok := w.OwnValue(message.PropDue)
 	require.True(t, ok)
-	require.Equal(t, hex16(day.Add(5*time.Second).UnixMilli()), due)
+	require.Equal(t, message.Hex16(day.Add(5*time.Second).UnixMilli()), due)
 	w = parse(r.log.recs[1].b)
 	require.Equal(t, message.Queue{Topic: message.TopicTimer}, w.Queue())
 	require.Equal(t, string(ro.Timer), w.UniqueID())

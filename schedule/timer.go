@@ -1,11 +1,9 @@
 package schedule
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"math"
-	"strings"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/google/btree"
 )
 
@@ -40,55 +38,8 @@ func minOf(a, b key) key {
 	return a
 }
 
-// ident stands for a timer's id: the 16 bytes that its 32 hex digits spell, or
-// the start of a hash of any other text. The zero ident is no id.
-type ident [16]byte
-
-// identOf also says whether the text is lost in the ident.
-func identOf(id string) (i ident, hashed bool) {
-	if id == "" {
-		return ident{}, false
-	}
-	if i.decode(id) && i != (ident{}) {
-		return i, false
-	}
-	sum := sha256.Sum256([]byte(id))
-	copy(i[:], sum[:])
-	return i, true
-}
-
-// decode reads 32 upper-case hex digits.
-func (i *ident) decode(s string) bool {
-	if len(s) != 2*len(i) {
-		return false
-	}
-	for n := range i {
-		a, b := upperHex[s[2*n]], upperHex[s[2*n+1]]
-		if a|b > 15 {
-			return false
-		}
-		i[n] = a<<4 | b
-	}
-	return true
-}
-
-// upperHex is the value of a digit; 255 for what is none.
-var upperHex = func() (t [256]byte) {
-	for c := range t {
-		t[c] = 255
-	}
-	for v, c := range "0123456789ABCDEF" {
-		t[c] = byte(v)
-	}
-	return t
-}()
-
-func (i ident) text() string {
-	if i == (ident{}) {
-		return ""
-	}
-	return strings.ToUpper(hex.EncodeToString(i[:]))
-}
+// ident stands for an id in memory and on disk.
+type ident = ids.ID
 
 // place says which structure holds a timer.
 type place uint8

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -178,7 +179,7 @@ func (s *Schedule) append(id string, t *timer, o *op, build buildFunc) (Outcome,
 // claim makes the timer of an id busy with o. Without a timer it tells the
 // outcome. With one it also counts the caller in s.work.
 func (s *Schedule) claim(ctx context.Context, id string, o *op) (*timer, Outcome, error) {
-	i, _ := identOf(id)
+	i, _ := ids.Of(id)
 	if i == (ident{}) {
 		return nil, Unknown, nil
 	}

@@ -60,7 +60,7 @@ func (l Levels) parse(r *message.Record) (w waiting, ok bool) {
 		w.cancels, w.rolled, haveDue = "", false, false
 		if ownDue {
 			if v, ok := r.OwnValue(message.PropDue); ok {
-				w.due, haveDue = parseHex16(v)
+				w.due, haveDue = message.ParseHex16(v)
 			}
 		}
 		if !haveDue {
@@ -69,7 +69,7 @@ func (l Levels) parse(r *message.Record) (w waiting, ok bool) {
 	}
 	if carries {
 		if v, ok := r.OwnValue(message.PropCarries); ok {
-			if old, ok := parseHex16(v); ok && old < r.Position() {
+			if old, ok := message.ParseHex16(v); ok && old < r.Position() {
 				w.carries = old
 			}
 		}
@@ -101,14 +101,14 @@ func ends(r *message.Record) (k key, ok bool) {
 	if !ok || len(v) != 32 {
 		return key{}, false
 	}
-	pos, ok1 := parseHex16(v[:16])
-	due, ok2 := parseHex16(v[16:])
+	pos, ok1 := message.ParseHex16(v[:16])
+	due, ok2 := message.ParseHex16(v[16:])
 	return key{due, pos}, ok1 && ok2 && pos < r.Position()
 }
 
 // endsProperty is what ends reads.
 func endsProperty(k key) message.Property {
-	return message.Property{Name: message.PropTimer, Value: hex16(k.pos) + hex16(k.due), Own: true}
+	return message.Property{Name: message.PropTimer, Value: message.Hex16(k.pos) + message.Hex16(k.due), Own: true}
 }
 
 // cancelled takes TIMER_DEL_UNIQKEY apart. Topics have no plus sign.

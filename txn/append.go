@@ -124,10 +124,8 @@ type opRecord struct {
 
 func (o *opRecord) copy(h *half, letter byte) Copy {
 	o.message = message.Message{Tag: "d", Body: append(strconv.AppendInt(o.body[:0], h.offset, 10), ',')}
-	var value [17]byte
-	value[0] = letter
-	putHex16(value[1:], h.pos)
-	o.props[0] = message.Property{Name: message.PropVerdict, Value: string(value[:]), Own: true}
+	value := string(rune(letter)) + message.Hex16(h.pos)
+	o.props[0] = message.Property{Name: message.PropVerdict, Value: value, Own: true}
 	o.props[1] = message.Property{Name: message.PropWait, Value: "false"}
 	return Copy{Queue: opQueue, Of: h.pos, Message: &o.message, Envelope: message.Envelope{Reserved: o.props[:]}}
 }
@@ -145,7 +143,7 @@ func visible(h *half, r *message.Record) Copy {
 func aside(h *half, r *message.Record) Copy {
 	// Its verdict names the half's place in the half topic, also when it comes
 	// after this record has been carried forward.
-	return moved(h, r, maxQueue, hex16(h.pos)+hex16(h.offset))
+	return moved(h, r, maxQueue, message.Hex16(h.pos)+message.Hex16(h.offset))
 }
 
 // again is a half that is carried forward.
@@ -153,7 +151,7 @@ func again(h *half, r *message.Record) Copy {
 	if h.state == givenUp && !(plant.Enabled && plant.Is(plant.HalfRevived)) {
 		return aside(h, r)
 	}
-	return moved(h, r, halfQueue, hex16(h.pos))
+	return moved(h, r, halfQueue, message.Hex16(h.pos))
 }
 
 func moved(h *half, r *message.Record, to message.Queue, carries string) Copy {

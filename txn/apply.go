@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -47,10 +48,10 @@ func (c *Coordinator) parseLocked(r *message.Record) (h *half, ok bool) {
 	h.group, _ = r.Property(message.PropProducerGroup)
 	text := r.UniqueID()
 	if text == "" {
-		text = "@" + hex16(h.pos)
+		text = "@" + message.Hex16(h.pos)
 	}
 	var hashed bool
-	if h.id, hashed = identOf(text); hashed {
+	if h.id, hashed = ids.Of(text); hashed {
 		h.text = strings.Clone(text)
 	}
 	if s, ok := r.Property(message.PropCheckImmunity); ok {
@@ -152,11 +153,11 @@ func carried(r *message.Record) (was carries, own bool) {
 		return was, false
 	}
 	was.offset = -1
-	if was.pos, ok = parseHex16(v[:16]); !ok {
+	if was.pos, ok = message.ParseHex16(v[:16]); !ok {
 		return was, false
 	}
 	if len(v) == 32 {
-		if was.offset, ok = parseHex16(v[16:]); !ok {
+		if was.offset, ok = message.ParseHex16(v[16:]); !ok {
 			return was, false
 		}
 	}
@@ -218,7 +219,7 @@ func parseVerdict(v string) (how message.Decision, pos int64, ok bool) {
 	default:
 		return 0, 0, false
 	}
-	pos, ok = parseHex16(v[1:])
+	pos, ok = message.ParseHex16(v[1:])
 	return how, pos, ok
 }
 
@@ -230,7 +231,7 @@ func (c *Coordinator) applyCopy(r *message.Record) {
 	if h == nil || h.real.Topic != r.Topic() {
 		return
 	}
-	if id, _ := identOf(r.UniqueID()); id != h.id {
+	if id, _ := ids.Of(r.UniqueID()); id != h.id {
 		return
 	}
 	c.verdictLocked(h, message.Committed)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -73,7 +74,7 @@ func (c *Coordinator) claim(ctx context.Context, id message.HalfID, o *op, recov
 	if err := ctx.Err(); err != nil {
 		return nil, answer{none, message.Undecided, err}
 	}
-	i, _ := identOf(string(id))
+	i, _ := ids.Of(string(id))
 	for {
 		c.mu.Lock()
 		if c.mu.closed {

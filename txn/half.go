@@ -1,57 +1,14 @@
 package txn
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"strings"
-
 	"github.com/google/btree"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/message"
 )
 
-// ident stands for a half's id: the 16 bytes that its 32 hex digits spell, or
-// the start of a hash of any other text. The zero ident is no id.
-type ident [16]byte
-
-// identOf also says whether the text is lost in the ident.
-func identOf(id string) (i ident, hashed bool) {
-	if id == "" {
-		return ident{}, false
-	}
-	if i.decode(id) && i != (ident{}) {
-		return i, false
-	}
-	sum := sha256.Sum256([]byte(id))
-	copy(i[:], sum[:])
-	return i, true
-}
-
-// decode reads 32 upper-case hex digits.
-func (i *ident) decode(s string) bool {
-	if len(s) != 2*len(i) {
-		return false
-	}
-	for n := range i {
-		a, b := upperHex[s[2*n]], upperHex[s[2*n+1]]
-		if a|b > 15 {
-			return false
-		}
-		i[n] = a<<4 | b
-	}
-	return true
-}
-
-// upperHex is the value of a digit; 255 for what is none.
-var upperHex = func() (t [256]byte) {
-	for c := range t {
-		t[c] = 255
-	}
-	for v, c := range "0123456789ABCDEF" {
-		t[c] = byte(v)
-	}
-	return t
-}()
+// ident stands for an id in memory and on disk.
+type ident = ids.ID
 
 // state says in which of the two topics a half lies.
 type state uint8
@@ -94,7 +51,7 @@ func (h *half) handle() string {
 	if h.text != "" {
 		return h.text
 	}
-	return strings.ToUpper(hex.EncodeToString(h.id[:]))
+	return h.id.Text()
 }
 
 // op is one append. Guarded by Coordinator.mu.
@@ -137,37 +94,4 @@ type group struct {
 	deciders []*decider
 	turn     int
 	halves   int // in due or not
-}
-
-// hex16 is a number as the EMBER_ properties write it. On disk.
-func hex16(v int64) string {
-	var b [16]byte
-	putHex16(b[:], v)
-	return string(b[:])
-}
-
-func putHex16(b []byte, v int64) {
-	const digits = "0123456789abcdef"
-	for i, u := 15, uint64(v); i >= 0; i, u = i-1, u>>4 {
-		b[i] = digits[u&15]
-	}
-}
-
-// parseHex16 reads a number that hex16 wrote.
-func parseHex16(s string) (v int64, ok bool) {
-	if len(s) != 16 {
-		return 0, false
-	}
-	var u uint64
-	for i := range len(s) {
-		switch c := s[i]; {
-		case '0' <= c && c <= '9':
-			u = u<<4 | uint64(c-'0')
-		case 'a' <= c && c <= 'f':
-			u = u<<4 | uint64(c-'a'+10)
-		default:
-			return 0, false
-		}
-	}
-	return int64(u), int64(u) >= 0
 }

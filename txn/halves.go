@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/message"
 )
 
@@ -80,7 +81,7 @@ func (c *Coordinator) reserve(id string, chosen bool) (done func(), err error) {
 	if !chosen {
 		return nothing, nil
 	}
-	i, _ := identOf(id)
+	i, _ := ids.Of(id)
 	if c.mu.ids[i] != nil || c.mu.outcomes.get(i) != message.Undecided || c.mu.reserved[i] {
 		return nil, fmt.Errorf("txn: half %q: %w", id, message.ErrExists)
 	}
@@ -129,7 +130,7 @@ func (t *Halves) Recover(ctx context.Context, id message.HalfID, want message.De
 // State is what has become of a half: Undecided while it is pending. The error
 // matches message.ErrNotFound for an id that is unknown, as for Commit.
 func (t *Halves) State(id message.HalfID) (message.Decision, error) {
-	i, _ := identOf(string(id))
+	i, _ := ids.Of(string(id))
 	c := t.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -196,7 +197,7 @@ func (h *half) show(now time.Time) message.Half {
 
 // Get reads a half that has no final verdict, with its message.
 func (t *Halves) Get(id message.HalfID) (message.Half, error) {
-	i, _ := identOf(string(id))
+	i, _ := ids.Of(string(id))
 	c := t.c
 	for {
 		c.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	ids "github.com/embermq/embermq/internal/ident"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 )
@@ -284,7 +285,7 @@ func (m *machine) signature() string {
 	}
 	for _, h := range m.halves {
 		fmt.Fprintf(&b, "|%v%v%d%d%d", h.how, h.gone, h.checks, h.inLog, h.saved)
-		if i, _ := identOf(string(h.id)); m.mu.ids[i] != nil {
+		if i, _ := ids.Of(string(h.id)); m.mu.ids[i] != nil {
 			h := m.mu.ids[i]
 			fmt.Fprintf(&b, "m%v%v%v%d", h.stored, h.fresh >= 0, h.due, h.checks)
 		}

@@ -30,7 +30,7 @@ func tiny() work {
 		rates: []int{1000}, paced: 20 * time.Millisecond,
 		consumers: []int{2},
 		queues:    []int{1, 100}, zipf: 100, queuesFor: 5 * time.Millisecond,
-		indexed: []int{100}, timers: 100, transactions: []int{2},
+		indexed: []int{100}, dedupe: 1000, timers: 100, transactions: []int{2},
 		reopen: []reopenRow{{messages: 2000, size: 100}, {messages: 2000, size: 100, queues: 50, kill: true}},
 		busy:   []int{1}, footprint: footprint{messages: 2000, queues: 50},
 		stops: 10, rolled: 1000, backlog: 2000,
@@ -61,7 +61,7 @@ func TestEveryWorkload(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"put/100B/1p/incache", "put/1KiB/8p/ondisk", "batch100/100B/1p/incache", "drain/1KiB/scan", "latency/1k/p99",
-		"queues/100", "reopen/kill/2k/50queues", "busyhost/1/p99", "backlog/2000/append"} {
+		"queues/100", "dedupe/1KiB", "reopen/kill/2k/50queues", "busyhost/1/p99", "backlog/2000/append"} {
 		require.Contains(t, seen, name)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/embermq/embermq/bench/measure"
@@ -26,6 +27,32 @@ func indexes(w work) (es []measure.Experiment, err error) {
 			measure.Subject{Name: without, Run: put(store.WithoutIndex())}))
 	}
 	return es, nil
+}
+
+// dedupes compares puts of new idempotency keys with and without a window of keys.
+func dedupes(w work) ([]measure.Experiment, error) {
+	if w.dedupe == 0 {
+		return nil, nil
+	}
+	const without = "no window"
+	put := func(opts ...store.Option) func(t measure.Turn) ([]float64, error) {
+		return one(func(t measure.Turn) (float64, error) {
+			return withStore(t.Dir, func(s *store.Store) (float64, error) {
+				return measure.Produce(1, t.For, t.Bytes/1024, func(int) (func() error, error) {
+					m, ctx, n := measure.Message("orders", 1<<10), context.Background(), 0
+					return func() error {
+						n++
+						m.IdempotencyKey = strconv.Itoa(n)
+						_, err := s.Put(ctx, m)
+						return err
+					}, nil
+				})
+			}, append(opts, store.WithDurability(message.InCache))...)
+		})
+	}
+	return []measure.Experiment{row("dedupe/1KiB", "msg/s",
+		measure.Subject{Name: ember, RatioTo: without, Run: put(store.WithDedupe(time.Hour, w.dedupe))},
+		measure.Subject{Name: without, Run: put()})}, nil
 }
 
 // timers are messages that are due within a second, and how late they are seen.

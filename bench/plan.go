@@ -30,6 +30,7 @@ type work struct {
 	checkpoints   int64
 	zipf          int // queues; 0 for none
 	indexed       []int
+	dedupe        int // keys that the window may hold; 0 for no row
 	timers        int
 	transactions  []int // producers
 	reopen        []reopenRow
@@ -78,6 +79,7 @@ func workOf(s measure.Scale) work {
 	w.queues = []int{1, 100, 10_000}
 	w.queuesFor, w.checkpoints = time.Second, 3
 	w.indexed = []int{100, 1 << 10}
+	w.dedupe = 10_000_000
 	w.timers = 20_000
 	w.transactions = []int{1, 64}
 	w.reopen = nil
@@ -119,7 +121,7 @@ func allPuts() (rows []putRow) {
 func experiments(w work) ([]measure.Experiment, error) {
 	var es []measure.Experiment
 	for _, build := range []func(work) ([]measure.Experiment, error){
-		raw, puts, drains, latencies, consumers, queues, indexes, timers, transactions, reopens, footprints, hosts, backlogs,
+		raw, puts, drains, latencies, consumers, queues, indexes, dedupes, timers, transactions, reopens, footprints, hosts, backlogs,
 	} {
 		some, err := build(w)
 		if err != nil {

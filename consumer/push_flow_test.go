@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/consumer"
+	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/message"
 )
 
@@ -239,6 +240,44 @@ func TestPushReadErrors(t *testing.T) {
 		sleep(time.Minute)
 		require.Equal(t, []string{"6", "7", "8", "9"}, sorted(s.all()))
 		require.EqualValues(t, 10, f.committed("billing", orders(0)))
+		r.stop(t)
+	})
+}
+
+// slowTail is an engine whose reads at the end of a queue take until end returns.
+type slowTail struct {
+	*fake
+	end func()
+}
+
+func (e *slowTail) Read(ctx context.Context, q message.Queue, from int64, n message.Limit, f message.Filter) (message.Batch, error) {
+	b, err := e.fake.Read(ctx, q, from, n, f)
+	if len(b.Records) == 0 {
+		e.end()
+	}
+	return b, err
+}
+
+// What is handled while a read finds nothing more is settled when the read is over.
+// The clock stands still: nobody may need an alarm for it.
+func TestPushSettlesBehindRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, map[string]int{"orders": 1})
+		defer f.close(t)
+		f.putN(t, "orders", 1)
+		atEnd, handled := make(chan struct{}), make(chan struct{})
+		e := &slowTail{fake: f, end: sync.OnceFunc(func() { close(atEnd); <-handled })}
+		p := consumer.NewPush(e, "billing", consumer.WithClock(clock.NewManual(time.Now())))
+		require.NoError(t, p.Subscribe("orders", nil, consumer.One(func(context.Context, *consumer.Delivery) error {
+			<-atEnd
+			return nil
+		})))
+		r := run(p)
+		synctest.Wait()
+		require.EqualValues(t, 0, f.committed("billing", orders(0)), "the queue is being read")
+		close(handled)
+		synctest.Wait()
+		require.EqualValues(t, 1, f.committed("billing", orders(0)))
 		r.stop(t)
 	})
 }

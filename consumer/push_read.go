@@ -51,11 +51,14 @@ func (p *Push) read(h *hand) {
 	in.flight.next = max(in.flight.next, batch.Next)
 	p.offerRunLocked(in)
 	p.offerReadLocked(in)
-	if len(units) == 0 && in.flight.lowest() > in.flight.committed {
-		p.flushLaterLocked(in) // what a filter leaves out is settled too
-	}
+	// What a filter leaves out is settled too, and so is what handlers have finished
+	// meanwhile: nobody else comes to do it.
+	settle := len(units) == 0 && p.dueLocked(in)
 	p.mu.Unlock()
 	p.count.read.Add(int64(len(batch.Records)))
+	if settle {
+		p.settle(in, false)
+	}
 }
 
 // lineUpLocked gives a unit of one message its line and its failed attempts.

@@ -2,14 +2,8 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
-	iofs "io/fs"
-	"time"
 
-	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -117,50 +111,4 @@ func (s *Store) grown(offset int64) {
 	case s.nudge <- struct{}{}:
 	default:
 	}
-}
-
-// lastTimestamp is the store time of the last record at the last checkpoint, as
-// RocketMQ's file has it.
-func (s *Store) lastTimestamp() (int64, error) {
-	f, err := s.root.Open("checkpoint", fs.ReadOnly)
-	if errors.Is(err, iofs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("store: read RocketMQ's checkpoint: %w", err)
-	}
-	var b [8]byte
-	_, err = f.ReadAt(b[:], 0)
-	if err = errors.Join(err, f.Close()); err != nil && !errors.Is(err, io.EOF) {
-		return 0, fmt.Errorf("store: read RocketMQ's checkpoint: %w", err)
-	}
-	// It is no more than a hint, and a wild one must not stop the clock.
-	return min(int64(binary.BigEndian.Uint64(b[:])), s.cfg.env.Clock.Now().Add(24*time.Hour).UnixMilli()), nil
-}
-
-// writeTimestamps keeps RocketMQ's own checkpoint file such that its recovery
-// starts early enough: it goes by times, not offsets. On disk: three store
-// times in ms (log, queues, index) and two offsets that a single master leaves 0.
-func (s *Store) writeTimestamps() error {
-	f, err := s.root.Open("checkpoint", fs.Create)
-	if err != nil {
-		return fmt.Errorf("store: write RocketMQ's checkpoint: %w", err)
-	}
-	defer f.Close()
-	last := s.storeMS.Load()
-	oldest := last
-	if position, ok := s.queues.OldestInMemory(); ok {
-		oldest = 1 // start at the first segment unless the record tells better
-		var r message.Record
-		if s.log.RecordAt(position, &r) == nil {
-			oldest = r.StoredAtMillis()
-		}
-	}
-	var b [4096]byte
-	binary.BigEndian.PutUint64(b[0:], uint64(last))
-	binary.BigEndian.PutUint64(b[8:], uint64(max(oldest, 1)))
-	if _, err := f.WriteAt(b[:], 0); err != nil {
-		return fmt.Errorf("store: write RocketMQ's checkpoint: %w", err)
-	}
-	return nil
 }

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -25,6 +27,22 @@ func TestStoreTimesNeverFall(t *testing.T) {
 	third := put(t, l.s, &message.Message{Topic: "orders"}).StoredAt
 	require.False(t, third.Before(second))
 	checkOK(t, l.s)
+	require.NoError(t, l.s.Close())
+}
+
+// A time in RocketMQ's checkpoint that is not as we wrote it, because a power cut has
+// torn it or RocketMQ has changed it, is not that of the records to come.
+func TestStoreTimesIgnoreWildCheckpoint(t *testing.T) {
+	l := newLab(t)
+	first := put(t, l.s, &message.Message{Topic: "orders"}).StoredAt
+	require.NoError(t, l.s.Close())
+	f, err := l.sim.FS().Sub("db").Open("checkpoint", 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(bytes.Repeat([]byte{0x5a}, 512), 0)
+	require.NoError(t, errors.Join(err, f.Close()))
+	l.open()
+	l.clock.Advance(time.Second)
+	require.Equal(t, first.Add(time.Second), put(t, l.s, &message.Message{Topic: "orders"}).StoredAt)
 	require.NoError(t, l.s.Close())
 }
 

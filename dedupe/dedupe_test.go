@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -14,12 +15,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
 func TestAnswersTheFirstReceipt(t *testing.T) {
 	l := newMemLog()
-	w := l.open(t, newMemDisk(), time.Minute, 100)
+	w := l.open(t, kvtest.New(), time.Minute, 100)
 	m := keyed("orders", "42")
 	m.QueueID = 3
 	first, stored := l.put(t, w, m)
@@ -37,7 +40,7 @@ func TestAnswersTheFirstReceipt(t *testing.T) {
 
 func TestWindowEnds(t *testing.T) {
 	l := newMemLog()
-	w := l.open(t, newMemDisk(), time.Minute, 3)
+	w := l.open(t, kvtest.New(), time.Minute, 3)
 	put := func(key string) bool {
 		_, stored := l.put(t, w, keyed("t", key))
 		return stored
@@ -64,7 +67,7 @@ func TestWindowEnds(t *testing.T) {
 func TestUnreadableRecord(t *testing.T) {
 	l := newMemLog()
 	damaged := &message.CorruptError{Offset: 0, Reason: "test"}
-	w, err := New(nil, Options{Window: time.Minute, Count: 10, Clock: l.clock, disk: newMemDisk(),
+	w, err := New(kvtest.New(), Options{Window: time.Minute, Count: 10, Clock: l.clock,
 		Read: func(int64, *message.Record) error { return damaged }})
 	require.NoError(t, err)
 	_, stored := l.put(t, w, keyed("t", "a"))
@@ -107,7 +110,7 @@ func TestWhichRecordsCount(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			l := newMemLog()
-			w := l.open(t, newMemDisk(), time.Minute, 10)
+			w := l.open(t, kvtest.New(), time.Minute, 10)
 			r := l.add(t, keyed("t", "k"), message.Queue{Topic: row.in, ID: 2}, row.more...)
 			w.Apply(r)
 			c, receipt, err := w.Claim(bg, "t", "k")
@@ -135,7 +138,7 @@ func TestWhichRecordsCount(t *testing.T) {
 func TestWaitsForTheOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newMemLog()
-		w := l.open(t, newMemDisk(), time.Minute, 10)
+		w := l.open(t, kvtest.New(), time.Minute, 10)
 		first, _, err := w.Claim(bg, "t", "k")
 		require.NoError(t, err)
 		type result struct {
@@ -177,7 +180,7 @@ func TestWaitsForTheOutcome(t *testing.T) {
 
 func TestBatch(t *testing.T) {
 	l := newMemLog()
-	w := l.open(t, newMemDisk(), time.Minute, 100)
+	w := l.open(t, kvtest.New(), time.Minute, 100)
 	old, _ := l.put(t, w, keyed("t", "old"))
 	ms := []*message.Message{keyed("t", "a"), {Topic: "t"}, keyed("t", "old"), keyed("u", "a"), keyed("t", "a"), {Topic: "t"}}
 	b, err := w.Batch(bg, ms)
@@ -215,7 +218,7 @@ func TestRace(t *testing.T) { require.NoError(t, race(t, 30)) }
 func race(t testing.TB, rounds int) error {
 	l := newMemLog()
 	var mu sync.Mutex
-	w, err := New(nil, Options{Window: time.Minute, Count: 1000, Clock: l.clock, disk: newMemDisk(), Read: func(p int64, r *message.Record) error {
+	w, err := New(kvtest.New(), Options{Window: time.Minute, Count: 1000, Clock: l.clock, Read: func(p int64, r *message.Record) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return l.read(p, r)
@@ -329,7 +332,7 @@ func TestTable(t *testing.T) {
 func TestSaveFails(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for n := 1; ; n++ {
-			l, d := newMemLog(), newMemDisk()
+			l, d := newMemLog(), kvtest.New()
 			w := l.open(t, d, time.Hour, 5000)
 			fill := func(from, to int) {
 				for i := from; i < to; i++ {
@@ -339,9 +342,9 @@ func TestSaveFails(t *testing.T) {
 			fill(0, 1500)
 			require.NoError(t, w.Freeze(l.mark())())
 			fill(1500, 4500)
-			d.fail, d.after = n, after
+			d.Fail, d.After = n, after
 			err := w.Freeze(l.mark())()
-			if d.fail > 0 {
+			if d.Fail > 0 {
 				require.Greater(t, n, 3, "a save of several batches")
 				require.NoError(t, err)
 				break
@@ -360,7 +363,7 @@ func TestSaveFails(t *testing.T) {
 }
 
 func TestSupersededSave(t *testing.T) {
-	l, d := newMemLog(), newMemDisk()
+	l, d := newMemLog(), kvtest.New()
 	w := l.open(t, d, time.Hour, 100)
 	l.put(t, w, keyed("t", "a"))
 	first := w.Freeze(l.mark())
@@ -373,7 +376,7 @@ func TestSupersededSave(t *testing.T) {
 
 // Saved state that cannot be read is no state.
 func TestDamagedRows(t *testing.T) {
-	l, d := newMemLog(), newMemDisk()
+	l, d := newMemLog(), kvtest.New()
 	w := l.open(t, d, time.Hour, 5000)
 	for i := range 1500 {
 		l.put(t, w, keyed("t", numbered(i)))
@@ -381,16 +384,22 @@ func TestDamagedRows(t *testing.T) {
 	require.NoError(t, w.Freeze(l.mark())())
 	_, ok := l.open(t, d, time.Hour, 5000).Saved()
 	require.True(t, ok)
-	for k, v := range d.now() {
+	all := func(d *kvtest.Mem) iter.Seq2[kv.KV, error] { return d.Scan([]byte{0}, []byte{255}) }
+	for row := range all(d) {
+		k, v := string(row.Key), string(row.Value)
 		for _, bad := range []string{"", v[:1], v[:len(v)-1], "\x02" + v[1:], v + v[1:]} {
-			cut := d.cut(0)
-			cut.now()[k] = bad
+			cut := d.Cut(0)
+			var b kv.Batch
+			b.Set([]byte(k), []byte(bad))
+			require.NoError(t, cut.Apply(bg, &b, true))
 			again := l.open(t, cut, time.Hour, 5000)
 			_, ok := again.Saved()
 			require.False(t, ok, "%q", k)
 			require.Zero(t, again.Stats().Keys)
 			require.NoError(t, again.Reset())
-			require.Empty(t, cut.now())
+			for range all(cut) {
+				require.Fail(t, "a row is left")
+			}
 		}
 	}
 	require.True(t, errors.Is(damage([]byte("k"), "x"), message.ErrCorrupt))

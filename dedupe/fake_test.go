@@ -2,9 +2,6 @@ package dedupe
 
 import (
 	"context"
-	"errors"
-	"iter"
-	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -14,7 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/embermq/embermq/internal/clock"
-	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -22,82 +19,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	bg      = context.Background()
-	errDisk = errors.New("disk says no")
+	errDisk = kvtest.ErrDisk
 	day     = time.UnixMilli(1_700_000_000_000)
 )
-
-// memDisk is a key-value store as package kv promises it: batches are lost only
-// from the end, and never below a synced one.
-type memDisk struct {
-	versions []map[string]string // the first survives for certain
-	fail     int                 // the fail-th batch from now fails; 0 is none
-	after    bool                // … when it is there already
-}
-
-func newMemDisk() *memDisk { return &memDisk{versions: []map[string]string{{}}} }
-
-func (d *memDisk) now() map[string]string { return d.versions[len(d.versions)-1] }
-
-// cut is the disk after a crash that kept version n.
-func (d *memDisk) cut(n int) *memDisk {
-	return &memDisk{versions: []map[string]string{maps.Clone(d.versions[n])}}
-}
-
-type memBatch struct {
-	ops  []func(t map[string]string)
-	size int
-}
-
-func (b *memBatch) Set(k, v []byte) {
-	key, value := string(k), string(v)
-	b.ops, b.size = append(b.ops, func(t map[string]string) { t[key] = value }), b.size+len(k)+len(v)
-}
-
-func (b *memBatch) DeleteRange(from, to []byte) {
-	f, l := string(from), string(to)
-	b.ops = append(b.ops, func(t map[string]string) {
-		maps.DeleteFunc(t, func(k, _ string) bool { return f <= k && k < l })
-	})
-}
-
-func (b *memBatch) Size() int { return b.size }
-func (b *memBatch) Reset()    { *b = memBatch{} }
-
-func (d *memDisk) batch() batch { return new(memBatch) }
-
-func (d *memDisk) apply(b batch, sync bool) error {
-	failing := false
-	if d.fail > 0 {
-		d.fail--
-		failing = d.fail == 0
-	}
-	if failing && !d.after {
-		return errDisk
-	}
-	next := maps.Clone(d.now())
-	for _, op := range b.(*memBatch).ops {
-		op(next)
-	}
-	if sync && !failing {
-		d.versions = nil
-	}
-	d.versions = append(d.versions, next)
-	if failing {
-		return errDisk
-	}
-	return nil
-}
-
-func (d *memDisk) Scan(from, to []byte) iter.Seq2[kv.KV, error] {
-	return func(yield func(kv.KV, error) bool) {
-		now := d.now()
-		for _, k := range slices.Sorted(maps.Keys(now)) {
-			if string(from) <= k && k < string(to) && !yield(kv.KV{Key: []byte(k), Value: []byte(now[k])}, nil) {
-				return
-			}
-		}
-	}
-}
 
 // memLog is a log in memory: records one behind the other.
 type memLog struct {
@@ -143,9 +67,9 @@ func (l *memLog) read(position int64, r *message.Record) error {
 	return nil
 }
 
-func (l *memLog) open(t testing.TB, d *memDisk, window time.Duration, count int) *Window {
+func (l *memLog) open(t testing.TB, d *kvtest.Mem, window time.Duration, count int) *Window {
 	t.Helper()
-	w, err := New(nil, Options{Window: window, Count: count, Read: l.read, Clock: l.clock, disk: d, saveBytes: 100})
+	w, err := New(d, Options{Window: window, Count: count, Read: l.read, Clock: l.clock, saveBytes: 100})
 	require.NoError(t, err)
 	return w
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -26,9 +27,9 @@ func TestMemory(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	disk := newMemDisk()
+	disk := kvtest.New()
 	open := func() *Window {
-		w, err := New(nil, Options{Window: time.Hour, Count: n, disk: disk, Read: func(int64, *message.Record) error { return message.ErrNotFound }})
+		w, err := New(disk, Options{Window: time.Hour, Count: n, Read: func(int64, *message.Record) error { return message.ErrNotFound }})
 		require.NoError(t, err)
 		return w
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -36,7 +37,7 @@ type model struct {
 	t      testing.TB
 	rnd    *rand.Rand
 	log    *memLog
-	disk   *memDisk
+	disk   *kvtest.Mem
 	w      *Window
 	window time.Duration
 	count  int
@@ -45,7 +46,7 @@ type model struct {
 
 func runModel(t testing.TB, seed uint64) error {
 	rnd := rand.New(rand.NewPCG(seed, 3))
-	m := &model{t: t, rnd: rnd, log: newMemLog(), disk: newMemDisk(), window: time.Duration(1+rnd.IntN(60)) * time.Second, count: 1 + rnd.IntN(40)}
+	m := &model{t: t, rnd: rnd, log: newMemLog(), disk: kvtest.New(), window: time.Duration(1+rnd.IntN(60)) * time.Second, count: 1 + rnd.IntN(40)}
 	m.w = m.log.open(t, m.disk, m.window, m.count)
 	for range 200 {
 		if err := m.step(); err != nil {
@@ -68,10 +69,10 @@ func (m *model) step() error {
 	case k < 17:
 		m.synced = len(m.log.records) // the second law: the log first
 		if m.rnd.IntN(4) == 0 {
-			m.disk.fail, m.disk.after = 1+m.rnd.IntN(3), m.rnd.IntN(2) == 0
+			m.disk.Fail, m.disk.After = 1+m.rnd.IntN(3), m.rnd.IntN(2) == 0
 		}
 		_ = m.w.Freeze(m.log.mark())()
-		m.disk.fail = 0
+		m.disk.Fail = 0
 	case k < 18:
 		if n := len(m.log.records); n > 0 { // retention never takes what is not saved
 			p := m.log.records[m.rnd.IntN(n)].Position()
@@ -119,10 +120,10 @@ func (m *model) crash() error {
 	keep := m.synced + m.rnd.IntN(len(m.log.records)-m.synced+1)
 	m.log.records = m.log.records[:keep]
 	m.synced = keep
-	m.disk = m.disk.cut(m.rnd.IntN(len(m.disk.versions)))
+	m.disk = m.disk.Cut(m.rnd.IntN(m.disk.Versions()))
 	if m.rnd.IntN(10) == 0 {
 		m.count, m.window = 1+m.rnd.IntN(40), time.Duration(1+m.rnd.IntN(60))*time.Second
-		m.disk = newMemDisk() // more keys than were kept must come from the log
+		m.disk = kvtest.New() // more keys than were kept must come from the log
 		m.log.start = 0
 	}
 	m.w = m.log.open(m.t, m.disk, m.window, m.count)

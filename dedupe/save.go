@@ -1,9 +1,11 @@
 package dedupe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
+	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -85,7 +87,7 @@ func (w *Window) save(f *frozen) error {
 }
 
 func (w *Window) write(f *frozen) (rows []row, err error) {
-	b := w.db.batch()
+	b := new(kv.Batch)
 	// What lies behind the last mark is of a save that did not come to its end.
 	b.DeleteRange(rowKey(f.was.Offset), prefixEnd(prefixRows))
 	b.DeleteRange([]byte(prefixRows), rowKey(f.keepFrom))
@@ -102,23 +104,23 @@ func (w *Window) write(f *frozen) (rows []row, err error) {
 		b.Set(rowKey(first), v)
 		rows = append(rows, row{first, end})
 		if b.Size() >= w.o.saveBytes {
-			if err := w.db.apply(b, false); err != nil {
+			if err := w.db.Apply(context.Background(), b, false); err != nil {
 				return nil, err
 			}
 			b.Reset()
 		}
 	}
 	b.Set([]byte(keyMark), appendMark(f.mark))
-	return rows, w.db.apply(b, true)
+	return rows, w.db.Apply(context.Background(), b, true)
 }
 
 // Reset forgets everything, on disk too. A replay from the log's start follows.
 func (w *Window) Reset() error {
 	w.saving.Lock()
 	defer w.saving.Unlock()
-	b := w.db.batch()
+	b := new(kv.Batch)
 	b.DeleteRange([]byte(prefixAll), prefixEnd(prefixAll))
-	if err := w.db.apply(b, true); err != nil {
+	if err := w.db.Apply(context.Background(), b, true); err != nil {
 		return fmt.Errorf("dedupe: reset: %w", err)
 	}
 	w.mu.Lock()

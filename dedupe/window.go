@@ -43,14 +43,13 @@ type Options struct {
 	// Logger hears of saved state that cannot be read; nil is silence.
 	Logger *slog.Logger
 
-	saveBytes int  // size of the batches of a save
-	disk      disk // instead of DB, for tests
+	saveBytes int // size of the batches of a save
 }
 
 // Window knows the keys of the last records.
 type Window struct {
 	o      Options
-	db     disk
+	db     DB
 	saving sync.Mutex // held by a save; taken before mu
 
 	duplicates, waits atomic.Int64
@@ -95,10 +94,7 @@ func New(db DB, o Options) (*Window, error) {
 	if o.saveBytes == 0 {
 		o.saveBytes = 256 << 10
 	}
-	w := &Window{o: o, db: o.disk}
-	if w.db == nil {
-		w.db = kvDisk{db}
-	}
+	w := &Window{o: o, db: db}
 	w.mu.flying = make(map[uint64]*flight)
 	w.clearLocked()
 	if err := w.load(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -81,7 +82,7 @@ func BenchmarkApplyPut(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		b.StopTimer()
-		s, err := New(nil, Options{Appender: l, Read: l.read, Manual: true, Clock: clock.NewManual(day), disk: newMemDisk()})
+		s, err := New(kvtest.New(), Options{Appender: l, Read: l.read, Manual: true, Clock: clock.NewManual(day)})
 		require.NoError(b, err)
 		b.StartTimer()
 		for i := range recs {
@@ -94,7 +95,7 @@ func BenchmarkApplyPut(b *testing.B) {
 // BenchmarkApplyOther is what every ordinary message pays while timers wait.
 func BenchmarkApplyOther(b *testing.B) {
 	l := newNullLog(time.Hour)
-	s, err := New(nil, Options{Appender: l, Read: l.read, Manual: true, disk: newMemDisk()})
+	s, err := New(kvtest.New(), Options{Appender: l, Read: l.read, Manual: true})
 	require.NoError(b, err)
 	s.Apply(l.next())
 	var d message.Draft
@@ -114,7 +115,7 @@ func BenchmarkFire(b *testing.B) {
 	for b.Loop() {
 		const n, span = 100_000, 2 * time.Second
 		log := newFakeLog(clock.Real{})
-		r := &rig{t: b, disk: newMemDisk(), log: log, ids: message.NewIDs(nil), o: Options{}}
+		r := &rig{t: b, disk: kvtest.New(), log: log, ids: message.NewIDs(nil), o: Options{}}
 		require.NoError(b, r.open())
 		log.recs = make([]rec, 0, 2*n)
 		var late []time.Duration
@@ -152,7 +153,7 @@ func BenchmarkFireRate(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		const n = 100_000
-		r := &rig{t: b, clock: clock.NewManual(day), disk: newMemDisk(), ids: message.NewIDs(nil)}
+		r := &rig{t: b, clock: clock.NewManual(day), disk: kvtest.New(), ids: message.NewIDs(nil)}
 		r.log = newFakeLog(r.clock)
 		r.o = Options{Manual: true, Clock: r.clock}
 		require.NoError(b, r.open())

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/internal/clock"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -27,7 +28,7 @@ func (c *countingClock) After(d time.Duration) (<-chan time.Time, func()) {
 func newDriverRig(t *testing.T) (*rig, *countingClock) {
 	t.Helper()
 	c := new(countingClock)
-	r := &rig{t: t, disk: newMemDisk(), log: newFakeLog(c), ids: message.NewIDs(c.Now), o: Options{Clock: c}}
+	r := &rig{t: t, disk: kvtest.New(), log: newFakeLog(c), ids: message.NewIDs(c.Now), o: Options{Clock: c}}
 	require.NoError(t, r.open())
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	return r, c

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -127,7 +128,7 @@ func TestImport(t *testing.T) {
 			require.NoError(t, err)
 			rule, err := ParseImport(b, table)
 			require.NoError(t, err)
-			in := &rig{t: t, clock: r.clock, disk: newMemDisk(), log: r.log.cut(len(r.log.recs)), ids: r.ids, o: r.o}
+			in := &rig{t: t, clock: r.clock, disk: kvtest.New(), log: r.log.cut(len(r.log.recs)), ids: r.ids, o: r.o}
 			if name == "behind the import" {
 				rule.Levels[0] = 0
 				c.want = append([]string{"l0"}, c.want...)

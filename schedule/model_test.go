@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/internal/clock"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -88,7 +89,7 @@ func readTruth(recs []rec) truth {
 func newModel(t testing.TB, seed uint64) *model {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	m := &model{rng: rng, body: map[message.TimerID]string{}, promised: map[message.TimerID]bool{}}
-	m.rig = &rig{t: t, clock: clock.NewManual(day), disk: newMemDisk()}
+	m.rig = &rig{t: t, clock: clock.NewManual(day), disk: kvtest.New()}
 	m.rig.ids = message.NewIDs(m.clock.Now)
 	m.log = newFakeLog(m.clock)
 	m.o = Options{Manual: true, Clock: m.clock, Near: 1 + rng.IntN(30), Batch: 1 + rng.IntN(12),
@@ -171,9 +172,9 @@ func (m *model) op() error {
 	case k < 90:
 		m.Freeze(m.log.mark()) // the sync of the log fails: it is never saved
 	default:
-		m.disk.fail, m.disk.after = m.rng.IntN(4), m.rng.IntN(2) == 0
+		m.disk.Fail, m.disk.After = m.rng.IntN(4), m.rng.IntN(2) == 0
 		err := m.save()
-		m.disk.fail = 0
+		m.disk.Fail = 0
 		if err != nil && !errors.Is(err, errDisk) {
 			return err
 		}
@@ -311,7 +312,7 @@ func (m *model) image(goOn bool) error {
 	for cut > m.log.synced && !m.log.recs[cut-1].end {
 		cut--
 	}
-	r := &rig{t: m.t, clock: clock.NewManual(m.clock.Now()), disk: m.disk.cut(m.rng.IntN(len(m.disk.versions))), ids: m.rig.ids, o: m.o}
+	r := &rig{t: m.t, clock: clock.NewManual(m.clock.Now()), disk: m.disk.Cut(m.rng.IntN(m.disk.Versions())), ids: m.rig.ids, o: m.o}
 	r.log = m.log.cut(cut)
 	r.log.clock, r.o.Clock = r.clock, r.clock
 	r.clock.Advance([]time.Duration{0, time.Second, 36 * time.Hour, -time.Hour}[m.rng.IntN(4)])

@@ -74,7 +74,6 @@ type Options struct {
 
 	// saveBytes is the largest part of a save; tests make it small.
 	saveBytes int
-	disk      disk // instead of the key-value store
 }
 
 func (o *Options) normalise() error {

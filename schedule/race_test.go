@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/internal/clock"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -31,7 +32,7 @@ func races(t testing.TB, n int) error {
 
 func raceRound(t testing.TB, n int) error {
 	clk := clock.NewManual(day)
-	r := &rig{t: t, clock: clk, disk: newMemDisk(), ids: message.NewIDs(clk.Now), log: newFakeLog(clk)}
+	r := &rig{t: t, clock: clk, disk: kvtest.New(), ids: message.NewIDs(clk.Now), log: newFakeLog(clk)}
 	r.o = Options{Manual: true, Clock: clk, Batch: 16, Near: 500}
 	if err := r.open(); err != nil {
 		return err

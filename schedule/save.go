@@ -2,11 +2,13 @@ package schedule
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/internal/plant"
 	"github.com/embermq/embermq/message"
 )
@@ -119,9 +121,9 @@ func (s *Schedule) unmark() error {
 	if isNew {
 		return nil
 	}
-	b := s.db.batch()
+	b := new(kv.Batch)
 	b.Delete([]byte(keyMark))
-	return s.db.apply(b, true)
+	return s.db.Apply(context.Background(), b, true)
 }
 
 // settle lets go of what need not be in memory any more. It holds the lock for
@@ -152,21 +154,21 @@ func (s *Schedule) settle(f *frozen) {
 // write puts the freeze on disk. Removals come first: an id may end one timer and
 // begin another.
 func (s *Schedule) write(f *frozen) error {
-	b, parts := s.db.batch(), 0
+	b, parts := new(kv.Batch), 0
 	var kb, vb []byte
 	full := func() error {
 		if b.Size() < s.o.saveBytes {
 			return nil
 		}
 		if parts == 0 {
-			b2 := s.db.batch()
+			b2 := new(kv.Batch)
 			b2.Set([]byte(keyAhead), binary.BigEndian.AppendUint64(nil, uint64(f.mark.mark.Offset)))
-			if err := s.db.apply(b2, false); err != nil {
+			if err := s.db.Apply(context.Background(), b2, false); err != nil {
 				return err
 			}
 		}
 		parts++
-		err := s.db.apply(b, false)
+		err := s.db.Apply(context.Background(), b, false)
 		b.Reset()
 		return err
 	}
@@ -220,7 +222,7 @@ func (s *Schedule) write(f *frozen) error {
 	}
 	b.Set([]byte(keyMark), f.mark.append(vb[:0]))
 	b.Delete([]byte(keyAhead))
-	return s.db.apply(b, true)
+	return s.db.Apply(context.Background(), b, true)
 }
 
 // byKey is the new timers in the order of their keys. Rows go to Pebble in order,
@@ -241,9 +243,9 @@ func (f *frozen) byKey() []*timer {
 func (s *Schedule) Reset() error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
-	b := s.db.batch()
+	b := new(kv.Batch)
 	b.DeleteRange([]byte(prefixAll), end(prefixAll))
-	if err := s.db.apply(b, true); err != nil {
+	if err := s.db.Apply(context.Background(), b, true); err != nil {
 		return fmt.Errorf("schedule: reset: %w", err)
 	}
 	s.mu.Lock()

@@ -12,7 +12,7 @@ import (
 
 // Schedule knows what is due when and fires it.
 type Schedule struct {
-	db disk
+	db DB
 	o  Options
 
 	// base is where the history that this view knows begins: the position of the
@@ -120,10 +120,7 @@ func New(db DB, o Options) (*Schedule, error) {
 	if err := o.normalise(); err != nil {
 		return nil, err
 	}
-	s := &Schedule{db: o.disk, o: o, wake: make(chan struct{}, 1)}
-	if s.db == nil {
-		s.db = kvDisk{db}
-	}
+	s := &Schedule{db: db, o: o, wake: make(chan struct{}, 1)}
 	s.driver.step = make(chan struct{}, 1)
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.clearLocked()

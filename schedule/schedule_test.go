@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -351,7 +352,7 @@ func TestCarry(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Cancelled, how, "the id survives")
 	// A rebuild from what is left of the log finds the same.
-	r.disk = newMemDisk()
+	r.disk = kvtest.New()
 	require.NoError(t, r.Close())
 	r.log.recs = r.log.recs[n:]
 	require.NoError(t, r.open())

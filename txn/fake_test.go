@@ -5,18 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/btree"
 	"go.uber.org/goleak"
 
 	"github.com/embermq/embermq/internal/clock"
-	"github.com/embermq/embermq/internal/kv"
+	"github.com/embermq/embermq/internal/kv/kvtest"
 	"github.com/embermq/embermq/message"
 )
 
@@ -24,100 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	bg      = context.Background()
-	errDisk = errors.New("disk says no")
+	errDisk = kvtest.ErrDisk
 	day     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
-
-// memDisk is a key-value store as package kv promises it: batches are lost only
-// from the end, and never below a synced one.
-type memDisk struct {
-	mu       sync.Mutex
-	versions []*btree.BTreeG[pair] // the first survives for certain
-	fail     int                   // the fail-th batch from now fails; 0 is none
-	after    bool                  // … when it is there already
-}
-
-type pair struct{ k, v string }
-
-func newMemDisk() *memDisk {
-	return &memDisk{versions: []*btree.BTreeG[pair]{btree.NewG(16, func(a, b pair) bool { return a.k < b.k })}}
-}
-
-func (d *memDisk) now() *btree.BTreeG[pair] { return d.versions[len(d.versions)-1] }
-
-// cut is the disk after a crash that kept version n.
-func (d *memDisk) cut(n int) *memDisk {
-	return &memDisk{versions: []*btree.BTreeG[pair]{d.versions[n].Clone()}}
-}
-
-type memBatch struct {
-	ops  []func(t *btree.BTreeG[pair])
-	size int
-}
-
-func (b *memBatch) Set(k, v []byte) {
-	p := pair{string(k), string(v)}
-	b.ops, b.size = append(b.ops, func(t *btree.BTreeG[pair]) { t.ReplaceOrInsert(p) }), b.size+len(k)+len(v)
-}
-
-func (b *memBatch) Delete(k []byte) {
-	p := pair{k: string(k)}
-	b.ops, b.size = append(b.ops, func(t *btree.BTreeG[pair]) { t.Delete(p) }), b.size+len(k)
-}
-
-func (b *memBatch) DeleteRange(from, to []byte) {
-	f, l := string(from), string(to)
-	b.ops = append(b.ops, func(t *btree.BTreeG[pair]) {
-		var gone []pair
-		t.AscendRange(pair{k: f}, pair{k: l}, func(p pair) bool { gone = append(gone, p); return true })
-		for _, p := range gone {
-			t.Delete(p)
-		}
-	})
-}
-
-func (b *memBatch) Size() int { return b.size }
-func (b *memBatch) Reset()    { *b = memBatch{} }
-
-func (d *memDisk) batch() batch { return &memBatch{} }
-
-func (d *memDisk) apply(b batch, sync bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	failing := d.fail == 1
-	d.fail = max(0, d.fail-1)
-	if failing && !d.after {
-		return errDisk
-	}
-	next := d.now().Clone()
-	for _, op := range b.(*memBatch).ops {
-		op(next)
-	}
-	d.versions = append(d.versions, next)
-	if failing {
-		return errDisk
-	}
-	if sync {
-		d.versions = []*btree.BTreeG[pair]{next}
-	}
-	return nil
-}
-
-func (d *memDisk) Scan(from, to []byte) iter.Seq2[kv.KV, error] {
-	d.mu.Lock()
-	snap := d.now().Clone()
-	d.mu.Unlock()
-	return func(yield func(kv.KV, error) bool) {
-		var k, v []byte
-		snap.AscendRange(pair{k: string(from)}, pair{k: string(to)}, func(p pair) bool {
-			k, v = append(k[:0], p.k...), append(v[:0], p.v...)
-			more := yield(kv.KV{Key: k, Value: v}, nil)
-			clear(k) // lent for one step
-			clear(v)
-			return more
-		})
-	}
-}
 
 // fakeLog is a log of whole records in memory. It is an Appender.
 type fakeLog struct {
@@ -274,14 +181,14 @@ type rig struct {
 	*Coordinator
 	clock *clock.Manual
 	log   *fakeLog
-	disk  *memDisk
+	disk  *kvtest.Mem
 	ids   int
 	o     Options
 }
 
 // newRig makes a rig; its ids are small numbers.
 func newRig(set ...func(*Options)) *rig {
-	r := &rig{clock: clock.NewManual(day), disk: newMemDisk()}
+	r := &rig{clock: clock.NewManual(day), disk: kvtest.New()}
 	r.log = newFakeLog(r.clock)
 	r.o = Options{Manual: true, Clock: r.clock}
 	for _, f := range set {
@@ -298,8 +205,8 @@ func (r *rig) nextID() string {
 // open makes a Coordinator from disk and log.
 func (r *rig) open() error {
 	o := r.o
-	o.Appender, o.Read, o.NewID, o.disk = r.log, r.log.read, r.nextID, r.disk
-	c, err := New(nil, o)
+	o.Appender, o.Read, o.NewID = r.log, r.log.read, r.nextID
+	c, err := New(r.disk, o)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (m *machine) crash() error {
 	if err := m.Close(bg); err != nil {
 		return err
 	}
-	m.log, m.disk = m.log.cut(m.log.synced), m.disk.cut(len(m.disk.versions)-1)
+	m.log, m.disk = m.log.cut(m.log.synced), m.disk.Cut(m.disk.Versions()-1)
 	for _, h := range m.halves {
 		h.checks = max(h.inLog, h.saved)
 	}
@@ -154,9 +154,9 @@ func (m *machine) checkpoint(how string) error {
 		m.Freeze(m.log.mark())
 		return nil
 	}
-	m.disk.fail, m.disk.after = 0, how == "after"
+	m.disk.Fail, m.disk.After = 0, how == "after"
 	if how != "save" {
-		m.disk.fail = 1
+		m.disk.Fail = 1
 	}
 	err := m.save()
 	if how == "save" || how == "after" {

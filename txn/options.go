@@ -74,8 +74,7 @@ type Options struct {
 	// when nil.
 	Logger *slog.Logger
 
-	saveBytes int  // the largest part of a save; tests make it small
-	disk      disk // instead of the key-value store
+	saveBytes int // the largest part of a save; tests make it small
 }
 
 func (o *Options) normalise() error {

@@ -1,9 +1,11 @@
 package txn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
+	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
 )
 
@@ -97,13 +99,13 @@ func (c *Coordinator) save(f *frozen) error {
 }
 
 func (c *Coordinator) write(f *frozen) error {
-	b := c.db.batch()
+	b := new(kv.Batch)
 	var kb, vb []byte
 	full := func() error {
 		if b.Size() < c.o.saveBytes {
 			return nil
 		}
-		err := c.db.apply(b, false)
+		err := c.db.Apply(context.Background(), b, false)
 		b.Reset()
 		return err
 	}
@@ -133,16 +135,16 @@ func (c *Coordinator) write(f *frozen) error {
 		}
 	}
 	b.Set([]byte(keyMark), f.mark.append(vb[:0]))
-	return c.db.apply(b, true)
+	return c.db.Apply(context.Background(), b, true)
 }
 
 // Reset forgets everything, on disk too. A replay from the log's start follows.
 func (c *Coordinator) Reset() error {
 	c.saving.Lock()
 	defer c.saving.Unlock()
-	b := c.db.batch()
+	b := new(kv.Batch)
 	b.DeleteRange([]byte(prefixAll), end(prefixAll))
-	if err := c.db.apply(b, true); err != nil {
+	if err := c.db.Apply(context.Background(), b, true); err != nil {
 		return fmt.Errorf("txn: reset: %w", err)
 	}
 	c.mu.Lock()

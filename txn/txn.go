@@ -14,7 +14,7 @@ import (
 // Coordinator knows which halves are pending, writes the verdicts on them, and
 // asks for verdicts that do not come.
 type Coordinator struct {
-	db     disk
+	db     DB
 	o      Options
 	saving sync.Mutex // held by a save; taken before mu
 	counts counts
@@ -59,10 +59,7 @@ func New(db DB, o Options) (*Coordinator, error) {
 	if err := o.normalise(); err != nil {
 		return nil, err
 	}
-	c := &Coordinator{db: o.disk, o: o, wake: make(chan struct{}, 1)}
-	if c.db == nil {
-		c.db = kvDisk{db}
-	}
+	c := &Coordinator{db: db, o: o, wake: make(chan struct{}, 1)}
 	c.background, c.stop = context.WithCancel(context.Background())
 	c.clearLocked()
 	if err := c.load(); err != nil {

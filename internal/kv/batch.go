@@ -72,3 +72,33 @@ func (b *Batch) done(err error) {
 		b.err = err
 	}
 }
+
+// Writer takes changes. A Batch is one.
+type Writer interface {
+	Set(key, value []byte)
+	Delete(key []byte)
+	DeleteRange(from, to []byte)
+}
+
+// Replay gives the batch's changes to w in their order. Keys and values are lent
+// for one call.
+func (b *Batch) Replay(w Writer) error {
+	if b.err != nil {
+		return b.err
+	}
+	for r := b.b.Reader(); len(r) > 0; {
+		kind, key, value, _, err := r.Next()
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case pebble.InternalKeyKindSet:
+			w.Set(key, value)
+		case pebble.InternalKeyKindDelete:
+			w.Delete(key)
+		case pebble.InternalKeyKindRangeDelete:
+			w.DeleteRange(key, value)
+		}
+	}
+	return nil
+}

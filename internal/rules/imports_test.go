@@ -81,6 +81,7 @@ var rules = map[string]rule{
 	"internal/fs":    {inside: []string{"internal/plant", "internal/clock"}, outside: []string{"golang.org/x/sys"}},
 	// fstest is a test suite that more than one package's tests call.
 	"internal/fs/fstest": {inside: []string{"internal/fs"}, outside: []string{testify}},
+	"internal/kv/kvtest": {inside: []string{"internal/kv"}, outside: []string{btree}},
 	"internal/kv":        {inside: []string{"internal/fs", "internal/clock", "internal/plant"}, outside: []string{pebble}},
 	"internal/archive":   {inside: []string{"internal/fs"}, outside: []string{compress}},
 	"internal/rules":     {},

@@ -111,7 +111,7 @@ func (s *Schedule) addLocked(r *message.Record, w *waiting, tp *topic) {
 		t.flags |= flagLevel
 	}
 	if t.pos < s.ahead && !(plant.Enabled && plant.Is(plant.TimerForgetsAhead)) {
-		t.maybe = flagMaybe
+		t.marks = markMaybe
 	}
 	s.freshLocked(t)
 	s.knowLocked(t)

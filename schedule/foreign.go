@@ -28,7 +28,7 @@ func (s *Schedule) foreignLocked(topic, id string, due, pos int64, how Outcome) 
 		return
 	}
 	f := foreign{i, topic, due, pos, how}
-	for t := s.mu.ids[i]; t != nil; {
+	for t := s.idsLocked()[i]; t != nil; {
 		next := t.next
 		if f.means(t.key, t.topic.name) {
 			s.killLocked(t)

@@ -32,12 +32,12 @@ func (s *Schedule) placeLocked(t *timer) {
 // outLocked keeps a timer behind its lane's end in memory only if it has to be
 // saved yet.
 func (s *Schedule) outLocked(t *timer) {
-	if t.stored {
+	if t.stored() {
 		s.forgetLocked(t)
 		return
 	}
 	t.place = inFar
-	s.mu.far.ReplaceOrInsert(item{t.key, t})
+	s.mu.newFar.add(t)
 }
 
 // trimLocked moves the lane's end down until its tree is small enough.
@@ -143,7 +143,8 @@ func (s *Schedule) lowerLocked(now time.Time) {
 	}
 }
 
-// floorLocked is a key that no pending timer is below.
+// floorLocked is a key that no pending timer is below. Those in far lie behind
+// their lane's end.
 func (s *Schedule) floorLocked() key {
 	m := &s.mu
 	low := m.back.end
@@ -154,9 +155,6 @@ func (s *Schedule) floorLocked() key {
 		if it, ok := m.live.tree.Min(); ok {
 			low = it.key
 		}
-	}
-	if it, ok := m.far.Min(); ok {
-		low = minOf(low, it.key)
 	}
 	for k := range m.busy {
 		low = minOf(low, k)

@@ -146,7 +146,7 @@ func (s *Schedule) load(l *lane) error {
 // saved yet out of far behind it.
 func (s *Schedule) takeFarLocked(l *lane, from, to key) key {
 	var far []*timer
-	s.mu.far.AscendRange(item{key: from}, item{key: to}, func(it item) bool {
+	s.farLocked().AscendRange(item{key: from}, item{key: to}, func(it item) bool {
 		if len(far) == s.loadChunk() {
 			to = it.key
 			return false
@@ -183,7 +183,7 @@ func (s *Schedule) takeRowLocked(l *lane, r *row) {
 }
 
 func (s *Schedule) timerOf(r *row, tp *topic) *timer {
-	return &timer{key: r.key, id: r.id, topic: tp, size: r.size, flags: r.flags, stored: true}
+	return &timer{key: r.key, id: r.id, topic: tp, size: r.size, flags: r.flags, marks: markStored}
 }
 
 // rows reads at most n timer rows of [from, to); more says that there are

@@ -151,7 +151,7 @@ func (s *Schedule) memoryLocked(low, high key) (out []row, next key) {
 			out = append(out, row{key: t.key, id: t.id, size: t.size, flags: t.flags, topic: t.topic.name})
 		}
 	}
-	for _, tr := range []*tree{s.mu.back.tree, s.mu.live.tree, s.mu.far} {
+	for _, tr := range []*tree{s.mu.back.tree, s.mu.live.tree, s.farLocked()} {
 		n := 0
 		tr.AscendRange(item{key: low}, item{key: next}, func(it item) bool {
 			if n == pageSize {

@@ -61,7 +61,7 @@ func (s *Schedule) restoreLocked() {
 	s.mu.frozen = nil
 	for _, t := range f.fresh {
 		if t.place != nowhere {
-			t.maybe = flagMaybe
+			t.marks |= markMaybe
 			s.freshLocked(t)
 		}
 	}
@@ -136,12 +136,14 @@ func (s *Schedule) settle(f *frozen) {
 			if t.place == nowhere {
 				continue
 			}
-			t.stored = true
+			t.marks |= markStored
 			if t.place == inFar {
 				s.liftLocked(t)
 				s.forgetLocked(t)
 			}
 		}
+		s.mu.newFar.skip()
+		s.mu.unnamed.skip()
 		s.mu.Unlock()
 	}
 	s.mu.Lock()

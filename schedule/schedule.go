@@ -41,13 +41,16 @@ type Schedule struct {
 		// The two lanes. Overdue timers, with keys below split, are in back, all
 		// others in live, so that neither waits for the other.
 		// Invariant: every pending timer with a key below its lane's end is in
-		// that lane's tree, or busy. All others are in far, or only on disk.
+		// that lane's tree, or busy. All others are in far, listed in newFar, or
+		// only on disk.
 		back, live lane
 		split      key
 		far        *tree
+		newFar     newcomers
 		busy       map[key]busy
 		parked     []parked
 		ids        map[ident]*timer // timers in memory that have an id
+		unnamed    newcomers        // those that are not yet there
 
 		topics  map[string]*topic
 		buckets map[int64]*bucket // by position>>bucketShift
@@ -136,8 +139,10 @@ func (s *Schedule) clearLocked() {
 	m := &s.mu
 	m.back, m.live = lane{tree: newTree()}, lane{tree: newTree(), end: maxKey}
 	m.split, m.far = key{}, newTree()
+	m.newFar = newcomers{mark: markFar, wants: func(t *timer) bool { return t.place == inFar }}
 	m.busy, m.parked = make(map[key]busy), nil
 	m.ids = make(map[ident]*timer)
+	m.unnamed = newcomers{mark: markUnnamed, wants: func(t *timer) bool { return t.place != nowhere }}
 	m.topics = make(map[string]*topic)
 	m.buckets, m.lastBucket = make(map[int64]*bucket), nil
 	m.epoch++
@@ -239,18 +244,34 @@ func (s *Schedule) findLocked(k key) *timer {
 	if it, ok := s.laneLocked(k).tree.Get(item{key: k}); ok {
 		return it.t
 	}
-	if it, ok := s.mu.far.Get(item{key: k}); ok {
+	if it, ok := s.farLocked().Get(item{key: k}); ok {
 		return it.t
 	}
 	return nil
 }
 
-// knowLocked brings a timer into memory.
+// farLocked is the far tree with everything in it.
+func (s *Schedule) farLocked() *tree {
+	s.mu.newFar.take(func(t *timer) { s.mu.far.ReplaceOrInsert(item{t.key, t}) })
+	return s.mu.far
+}
+
+// idsLocked is the map of ids with everything in it.
+func (s *Schedule) idsLocked() map[ident]*timer {
+	s.mu.unnamed.take(func(t *timer) {
+		t.next = s.mu.ids[t.id]
+		s.mu.ids[t.id] = t
+		t.marks |= markNamed
+	})
+	return s.mu.ids
+}
+
+// knowLocked brings a timer into memory. It gets its place before anybody is asked
+// for its id.
 func (s *Schedule) knowLocked(t *timer) {
 	s.memory.Add(1)
 	if t.id != (ident{}) {
-		t.next = s.mu.ids[t.id]
-		s.mu.ids[t.id] = t
+		s.mu.unnamed.add(t)
 	}
 }
 
@@ -258,9 +279,10 @@ func (s *Schedule) knowLocked(t *timer) {
 func (s *Schedule) forgetLocked(t *timer) {
 	t.place = nowhere
 	s.memory.Add(-1)
-	if t.id == (ident{}) {
+	if t.marks&markNamed == 0 {
 		return
 	}
+	t.marks &^= markNamed
 	switch first := s.mu.ids[t.id]; {
 	case first == t && t.next == nil:
 		delete(s.mu.ids, t.id)
@@ -278,11 +300,11 @@ func (s *Schedule) forgetLocked(t *timer) {
 }
 
 // isFresh says that the timer waits for the next freeze.
-func (s *Schedule) isFresh(t *timer) bool { return !t.stored && t.epoch == s.mu.epoch }
+func (s *Schedule) isFresh(t *timer) bool { return !t.stored() && t.epoch == s.mu.epoch }
 
 // mayHaveRow says that a row of the timer is or may be on disk, now or when the
 // save under way is done.
-func (s *Schedule) mayHaveRow(t *timer) bool { return !s.isFresh(t) || t.maybe != 0 }
+func (s *Schedule) mayHaveRow(t *timer) bool { return !s.isFresh(t) || t.marks&markMaybe != 0 }
 
 func (s *Schedule) freshLocked(t *timer) {
 	t.epoch, t.at = s.mu.epoch, int32(len(s.mu.fresh))

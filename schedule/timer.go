@@ -47,22 +47,30 @@ type place uint8
 const (
 	nowhere place = iota // ended, or forgotten because its row is on disk
 	inTree               // in the tree of the lane that its key belongs to
-	inFar                // in the far tree
+	inFar                // in the far tree, or listed for it
 	isBusy               // in busy: an append decides about it, or it is parked
 )
 
-// Flags of a timer. The first two are stored in its row. On disk. Do not change.
+// Flags of a timer, stored in its row. On disk. Do not change.
 const (
 	flagLevel  uint8 = 1 << iota // delayed by level: has no handle
 	flagHashed                   // its ident does not spell its id
 
-	flagMaybe uint8 = 1 << 7 // a save that failed may have written its row
-	flagsRow        = flagLevel | flagHashed
+	flagsRow = flagLevel | flagHashed
 )
 
-// timer is one pending timer in memory. Key, id, topic, size and the stored
-// flags never change; a save reads them without a lock. The rest is guarded by
-// Schedule.mu.
+// Marks of a timer in memory.
+const (
+	markStored  uint8 = 1 << iota // its row is on disk
+	markMaybe                     // its row may be on disk: a save that failed may have written it
+	markNamed                     // it is in Schedule.mu.ids
+	markUnnamed                   // it is listed in Schedule.mu.unnamed
+	markFar                       // it is listed in Schedule.mu.newFar
+)
+
+// timer is one pending timer in memory. Key, id, topic, size and flags never
+// change; a save reads them without a lock. The rest is guarded by Schedule.mu.
+// There may be very many, so it is kept at 64 bytes.
 type timer struct {
 	key
 	id    ident
@@ -72,11 +80,10 @@ type timer struct {
 	at    int32  // index in fresh, while isFresh
 	epoch uint32 // the freeze that will save it, or did
 	place place
-	// stored says that the row is on disk. If not, the timer is in fresh
-	// (epoch is the schedule's) or in a freeze that is being saved.
-	stored bool
-	flags  uint8 // flagsRow: never changes
-	maybe  uint8 // flagMaybe
+	flags uint8 // flagsRow
+	// marks without markStored say that the timer is in fresh (epoch is the
+	// schedule's) or in a freeze that is being saved.
+	marks uint8
 }
 
 // topic is the state of one real topic. Guarded by Schedule.mu, but for name.
@@ -87,6 +94,9 @@ type topic struct {
 	dropped int64 // how many the last deletion dropped
 	dirty   bool  // is in dirtyTopics
 }
+
+// stored says that the row is on disk.
+func (t *timer) stored() bool { return t.marks&markStored != 0 }
 
 func (t *timer) alive() bool { return t.pos >= t.topic.floor }
 

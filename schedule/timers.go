@@ -238,7 +238,7 @@ func (s *Schedule) wholeLocked() bool {
 // claimIDLocked claims a timer that is in memory. If an append decides about it,
 // wait ends with that one.
 func (s *Schedule) claimIDLocked(i ident, o *op) (t *timer, wait <-chan struct{}) {
-	for t := s.mu.ids[i]; t != nil; t = t.next {
+	for t := s.idsLocked()[i]; t != nil; t = t.next {
 		if t.flags&flagLevel != 0 || isRetry(t.topic.name) || !t.alive() {
 			continue
 		}

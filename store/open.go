@@ -244,11 +244,16 @@ func (s *Store) openLog(g *gate) error {
 	return writeForeign(s.state, foreign, s.log.Recovery().Foreign, s.cfg.readOnly)
 }
 
+// metaMemTable is how many bytes of changes meta gathers before it makes a table of
+// them. Many timers make many changes, and few large tables are merged with less
+// work than many small ones. An Open after a kill reads as much back, at most.
+const metaMemTable = 4 << 20
+
 func (s *Store) openMeta(g *gate) error {
 	if s.cfg.readOnly {
 		return nil
 	}
-	db, err := kv.Open(gatedFS{s.metaFS, g}, kv.Options{MustExist: !s.recovery.New, Clock: s.cfg.env.Clock})
+	db, err := kv.Open(gatedFS{s.metaFS, g}, kv.Options{MustExist: !s.recovery.New, MemTable: metaMemTable, Clock: s.cfg.env.Clock})
 	if err != nil {
 		return fmt.Errorf("store: open meta: %w", mapMeta(err))
 	}

@@ -61,7 +61,7 @@ func (o Options) pebbleOptions(p *pebbleFS, l *fatal, s *scheduler) *pebble.Opti
 		MaxOpenFiles:                64,
 		MemTableSize:                uint64(o.MemTable),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       16, // rarer compactions: reads are rare, or long scans
 		L0StopWritesThreshold:       64,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 	}

@@ -39,6 +39,7 @@ type handOver struct {
 // goes on at the exact offsets, every delayed message that was pending arrives
 // once and no other, half messages are asked about.
 func TestBroker(t *testing.T) {
+	t.Parallel()
 	if !*brokerFlag {
 		t.Skip("takes a minute: -broker runs it")
 	}

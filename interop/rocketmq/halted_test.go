@@ -15,6 +15,7 @@ import (
 // TestHaltedMidWrite: Java is killed while it puts, and of some directories the
 // end of the last record is lost, as in a power cut. We recover what Java does.
 func TestHaltedMidWrite(t *testing.T) {
+	t.Parallel()
 	j := ownJava(t)
 	dir := t.TempDir()
 	var plans []plan

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,21 +30,15 @@ const ourFeatures = emptyBodies | largeBodies | hugeBodies | tags | keys | prope
 // reads all of it again. A copy of each store without queues and index shows
 // that Java builds the same ones.
 func TestOurs(t *testing.T) {
-	t.Parallel() // beside TestTheirs: most of both is waiting for Java to close
+	t.Parallel()
 	java(t)
 	var covered coverage
-	dir := t.TempDir()
-	for from := 0; from < *storesFlag; from += batch {
-		var plans []plan
-		for n := from; n < min(from+batch, *storesFlag); n++ {
-			plans = append(plans, newPlan(n, dir, ourFeatures, 2))
-		}
+	inBatches(t, ourFeatures, 2, func(t *testing.T, plans []plan) {
 		runOurs(t, plans)
 		for _, p := range plans {
 			covered.add(p.Features)
-			require.NoError(t, os.RemoveAll(p.Dir))
 		}
-	}
+	})
 	covered.require(t, "ours → theirs → ours", ourFeatures)
 }
 
@@ -81,9 +74,14 @@ func runOurs(t *testing.T, plans []plan) {
 			all = append(all, o)
 		}
 	}
-	j := ownJava(t)
-	all = visitAll(t, all, func(o *ourStore) error { return o.visit(t.Context(), j) })
-	require.NoError(t, j.Halt())
+	j, doomed := java(t), ownJava(t)
+	all = visitAll(t, all, func(o *ourStore) error {
+		if o.Number%2 == 0 {
+			return o.visit(t.Context(), j, true)
+		}
+		return o.visit(t.Context(), doomed, false)
+	})
+	require.NoError(t, doomed.Halt())
 	for _, o := range all {
 		t.Run(fmt.Sprintf("store %d read by Java", o.Number), func(t *testing.T) {
 			report(t, o.plan)
@@ -100,21 +98,14 @@ func runOurs(t *testing.T, plans []plan) {
 			again = append(again, o)
 		}
 	}
-	j = ownJava(t)
 	visitAll(t, again, func(o *ourStore) error { return o.visitAgain(t.Context(), j) })
-	require.NoError(t, j.Halt())
 }
 
 // visitAll lets Java visit the stores side by side and returns those that went
 // well.
 func visitAll(t *testing.T, all []*ourStore, visit func(*ourStore) error) (good []*ourStore) {
 	t.Helper()
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	for i, o := range all {
-		wg.Go(func() { errs[i] = visit(o) })
-	}
-	wg.Wait()
+	errs := sideBySide(len(all), func(i int) error { return visit(all[i]) })
 	for i, o := range all {
 		if errs[i] == nil {
 			good = append(good, o)
@@ -222,8 +213,9 @@ func (o *ourStore) copyWithoutViews(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(o.copyDir(), "abort"), []byte("1"), 0o600))
 }
 
-// visit is Java's first look at the directory and at its copy.
-func (o *ourStore) visit(ctx context.Context, j *oracle.JVM) error {
+// visit is Java's first look at the directory and at its copy. It closes the
+// directory or leaves it open for a halt.
+func (o *ourStore) visit(ctx context.Context, j *oracle.JVM, end bool) error {
 	c := o.config()
 	c.AppendCRC, c.ForceCRC = o.crc, true
 	s, err := j.Open(ctx, c)
@@ -275,10 +267,10 @@ func (o *ourStore) visit(ctx context.Context, j *oracle.JVM) error {
 	if o.copied, err = look(ctx, copied); err != nil {
 		return err
 	}
-	if o.Number%2 == 0 {
-		return s.Close(ctx)
+	if err := copied.Close(ctx); err != nil || !end {
+		return err
 	}
-	return nil
+	return s.Close(ctx)
 }
 
 // appendJava lets Java put messages behind ours, some of them with a checksum
@@ -550,5 +542,5 @@ func (o *ourStore) visitAgain(ctx context.Context, j *oracle.JVM) error {
 			return fmt.Errorf("Java does not find its message %d again", i)
 		}
 	}
-	return nil
+	return s.Close(ctx)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 var (
 	storesFlag = flag.Int("stores", 12, "generated stores in each direction")
+	firstFlag  = flag.Int("first", 0, "number of the first generated store")
 	seedFlag   = flag.Uint64("seed", 1, "seed of the generated stores")
 	brokerFlag = flag.Bool("broker", false, "hand a directory over to a real broker")
 	keepFlag   = flag.String("keep", "", "folder to copy the directory of a failed store to")
@@ -25,6 +28,12 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	parallel := false
+	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
+	if !parallel {
+		// Most tests wait for Java, for a disk, or for a broker.
+		_ = flag.Set("test.parallel", strconv.Itoa(4+runtime.GOMAXPROCS(0)))
+	}
 	if testing.Short() {
 		*storesFlag = min(*storesFlag, 4)
 	}
@@ -80,6 +89,45 @@ func needJava(t *testing.T, err error) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
+}
+
+// batch is how many stores one test makes, and how many of them a Java process
+// that is going to be halted has open at most.
+const batch = 20
+
+// inBatches runs f for the plans of each batch, a few batches side by side.
+func inBatches(t *testing.T, allowed features, salt uint64, f func(t *testing.T, plans []plan)) {
+	t.Helper()
+	t.Run("batches", func(t *testing.T) {
+		for from := *firstFlag; from < *firstFlag+*storesFlag; from += batch {
+			to := min(from+batch, *firstFlag+*storesFlag)
+			t.Run(fmt.Sprintf("stores %d to %d", from, to-1), func(t *testing.T) {
+				t.Parallel()
+				var plans []plan
+				dir := t.TempDir()
+				for n := from; n < to; n++ {
+					plans = append(plans, newPlan(n, dir, allowed, salt))
+				}
+				f(t, plans)
+			})
+		}
+	})
+}
+
+// sideBySide calls f for 0 to n-1, a few at a time, and returns an error for each.
+// A store that is open costs Java a thread that looks for work all the time.
+func sideBySide(n int, f func(i int) error) []error {
+	var wg sync.WaitGroup
+	errs, slots := make([]error, n), make(chan struct{}, 4)
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = f(i)
+		})
+	}
+	wg.Wait()
+	return errs
 }
 
 // random returns a source whose seed is printed when the test fails.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,9 +12,6 @@ import (
 	"github.com/embermq/embermq/interop/rocketmq/oracle"
 	"github.com/embermq/embermq/message"
 )
-
-// batch is how many stores one Java process has open at a time.
-const batch = 20
 
 const theirFeatures = emptyBodies | largeBodies | hugeBodies | tags | keys | properties | unicode | compressed | batches | longTopics | ipv6Host |
 	uniqueIDs | manySegments | manyQueueFiles | reopened | killed | javaCRC | javaSync | staleCRC | multiDispatch | delayed | halves
@@ -26,12 +22,7 @@ func TestTheirs(t *testing.T) {
 	t.Parallel()
 	java(t)
 	var covered coverage
-	dir := t.TempDir()
-	for from := 0; from < *storesFlag; from += batch {
-		var plans []plan
-		for n := from; n < min(from+batch, *storesFlag); n++ {
-			plans = append(plans, newPlan(n, dir, theirFeatures, 1))
-		}
+	inBatches(t, theirFeatures, 1, func(t *testing.T, plans []plan) {
 		seen := writeTheirs(t, plans)
 		for i, p := range plans {
 			t.Run(fmt.Sprintf("store %d", p.Number), func(t *testing.T) {
@@ -42,7 +33,7 @@ func TestTheirs(t *testing.T) {
 			covered.add(p.Features)
 			require.NoError(t, os.RemoveAll(p.Dir))
 		}
-	}
+	})
 	covered.require(t, "theirs → ours", theirFeatures)
 }
 
@@ -95,31 +86,19 @@ func look(ctx context.Context, s *oracle.Store) (*view, error) {
 	return v, nil
 }
 
-// side runs f for every plan side by side and fails the test if one fails.
-func side(t *testing.T, plans []plan, f func(i int, p plan) error) {
-	t.Helper()
-	var wg sync.WaitGroup
-	errs := make([]error, len(plans))
-	for i, p := range plans {
-		wg.Go(func() {
-			if err := f(i, p); err != nil {
-				errs[i] = fmt.Errorf("%v: %w", p, err)
-			}
-		})
-	}
-	wg.Wait()
-	require.NoError(t, errors.Join(errs...))
-}
-
 // writeTheirs lets Java make the stores, closes some of them and kills the rest.
 func writeTheirs(t *testing.T, plans []plan) []*view {
 	t.Helper()
-	j := ownJava(t)
+	doomed := ownJava(t)
 	seen := make([]*view, len(plans))
-	side(t, plans, func(i int, p plan) error {
+	errs := sideBySide(len(plans), func(i int) error {
+		p, j := plans[i], java(t)
+		if p.Features.has(killed) {
+			j = doomed
+		}
 		w, err := writeTheir(t.Context(), j, p)
 		if err != nil {
-			return err
+			return fmt.Errorf("%v: %w", p, err)
 		}
 		if seen[i], err = look(t.Context(), w.s); err != nil {
 			return err
@@ -129,7 +108,8 @@ func writeTheirs(t *testing.T, plans []plan) []*view {
 		}
 		return w.s.Close(t.Context())
 	})
-	require.NoError(t, j.Halt())
+	require.NoError(t, errors.Join(errs...))
+	require.NoError(t, doomed.Halt())
 	return seen
 }
 
@@ -193,7 +173,7 @@ func writeTheir(ctx context.Context, j *oracle.JVM, p plan) (*theirWriter, error
 				return nil, fmt.Errorf("open again: %w", err)
 			}
 			w.s = s
-			p.Features &^= reopened // once is enough: a close takes 3 s
+			p.Features &^= reopened // once is enough
 		}
 	}
 	return w, nil

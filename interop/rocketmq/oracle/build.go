@@ -66,6 +66,11 @@ func ClassPath(ctx context.Context, p Profile) (string, error) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("oracle: mvn: %w\n%s", err, out)
 		}
+		// Maven leaves a file alone whose text is the same as before.
+		now := time.Now()
+		if err := os.Chtimes(file, now, now); err != nil {
+			return "", fmt.Errorf("oracle: %w", err)
+		}
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -79,18 +80,19 @@ func (j *JVM) listen(replies io.Reader) {
 		if line, err = in.ReadBytes('\n'); err != nil {
 			break
 		}
-		var head struct{ ID int64 }
-		if err = json.Unmarshal(line, &head); err != nil {
-			err = fmt.Errorf("reply %.200q: %w", line, err)
+		number, reply, _ := bytes.Cut(line, []byte(" "))
+		id, e := strconv.ParseInt(string(number), 10, 64)
+		if e != nil {
+			err = fmt.Errorf("reply %.200q: %w", line, e)
 			_ = j.cmd.Process.Kill()
 			break
 		}
 		j.mu.Lock()
-		c := j.mu.waiting[head.ID]
-		delete(j.mu.waiting, head.ID)
+		c := j.mu.waiting[id]
+		delete(j.mu.waiting, id)
 		j.mu.Unlock()
 		if c != nil {
-			c <- line
+			c <- reply
 		}
 	}
 	_, _ = io.Copy(io.Discard, in)
@@ -120,12 +122,8 @@ func (j *JVM) Call(ctx context.Context, op string, args, result any) error {
 			defer j.mu.Unlock()
 			return fmt.Errorf("oracle: %s: %w", op, j.mu.err)
 		}
-		var failed struct{ Error string }
-		if err := json.Unmarshal(line, &failed); err != nil {
-			return fmt.Errorf("oracle: %s: %w", op, err)
-		}
-		if failed.Error != "" {
-			return fmt.Errorf("oracle: %s: %s", op, failed.Error)
+		if reason, failed := bytes.CutPrefix(line, []byte("!")); failed {
+			return fmt.Errorf("oracle: %s: %s", op, bytes.TrimSpace(reason))
 		}
 		if result == nil {
 			return nil

@@ -38,8 +38,9 @@ type Message struct {
 	Properties     map[string]string `json:"properties,omitempty"`
 }
 
-// Record is what Java decodes a record to. Raw is set only when asked for,
-// Inflated and ComputedCRC only by Decode.
+// Record is what Java decodes a record to. Raw is set only when asked for, and
+// ComputedCRC is then the CRC-32 of the body, which is left out; RocketMQ clears
+// its highest bit. Inflated is set only by Decode.
 type Record struct {
 	Topic          string            `json:"topic"`
 	Queue          int32             `json:"queue"`
@@ -205,5 +206,5 @@ func (s *Store) Check(ctx context.Context, records [][]byte) ([]int, error) {
 	return r.Sizes, err
 }
 
-// Close shuts the store down, which always takes more than 3 seconds.
+// Close shuts the store down, without the 3 seconds that shutdown() waits first.
 func (s *Store) Close(ctx context.Context) error { return s.call(ctx, "close", nil, nil) }

@@ -13,10 +13,10 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
 /**
- * Serves many stores to one Go program: a JSON object a line on stdin, a JSON object a line on stdout.
+ * Serves many stores to one Go program: a JSON object a line on stdin, a reply a line on stdout.
  *
- * <p>A request has an "id" that its reply repeats, an "op" and the operation's fields. Requests for one store run in
- * order, others side by side. A reply has either the result's fields or "error". Bytes are in base64.
+ * <p>A request has an "id", an "op" and the operation's fields. Requests for one store run in order, others side by
+ * side. A reply is the id and a space, then the result as a JSON object, or "!" and a reason. Bytes are in base64.
  *
  * <p>The operation "halt" ends the process as kill -9 does, with all stores that are open: their directories then are
  * what a crash leaves. End of input halts too.
@@ -66,24 +66,32 @@ public final class Oracle {
     }
 
     private static void reply(JSONObject request, JSONObject result, Throwable e) {
-        result.put("id", request.get("id"));
-        if (e != null) {
-            Throwable cause = e;
-            StringBuilder text = new StringBuilder(e.toString());
-            while ((cause = cause.getCause()) != null) {
-                text.append(": ").append(cause);
-            }
-            StackTraceElement[] stack = e.getStackTrace();
-            for (int i = 0; i < stack.length && i < 3; i++) {
-                text.append(i == 0 ? " at " : ", ").append(stack[i]);
-            }
-            result.put("error", text.toString());
+        byte[] line;
+        if (e == null) {
+            line = JSON.toJSONBytes(result, SerializerFeature.DisableCircularReferenceDetect);
+        } else {
+            line = ("!" + text(e)).getBytes(StandardCharsets.UTF_8);
         }
-        byte[] line = JSON.toJSONBytes(result, SerializerFeature.DisableCircularReferenceDetect);
+        byte[] id = (request.get("id") + " ").getBytes(StandardCharsets.UTF_8);
         synchronized (REPLIES) {
+            REPLIES.write(id, 0, id.length);
             REPLIES.write(line, 0, line.length);
             REPLIES.write('\n');
             REPLIES.flush();
         }
+    }
+
+    /** An exception with its causes and where it was thrown, in one line. */
+    private static String text(Throwable e) {
+        Throwable cause = e;
+        StringBuilder text = new StringBuilder(e.toString());
+        while ((cause = cause.getCause()) != null) {
+            text.append(": ").append(cause);
+        }
+        StackTraceElement[] stack = e.getStackTrace();
+        for (int i = 0; i < stack.length && i < 3; i++) {
+            text.append(i == 0 ? " at " : ", ").append(stack[i]);
+        }
+        return text.toString().replaceAll("\\R", " ");
     }
 }

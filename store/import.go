@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	iofs "io/fs"
 	"path"
 	"strconv"
@@ -307,10 +308,47 @@ func (s *Store) refuseUnknown() error {
 	}
 	_, err = s.queueFS.Stat("CURRENT")
 	if err == nil {
-		return fmt.Errorf("store: the queues of all topics in %s are a RocksDB database: %w", s.queueFS.Path("."), ErrUnsupported)
+		return s.refuseRocksDB()
 	}
 	if !errors.Is(err, iofs.ErrNotExist) {
 		return wrapStat(s.queueFS, "CURRENT", err)
 	}
 	return nil
+}
+
+// refuseRocksDB names the topic of the oldest record: the database would have to
+// be read for the others.
+func (s *Store) refuseRocksDB() error {
+	topic, err := s.oldestTopic()
+	if err != nil {
+		topic = "?" // what the log is like is no matter here
+	}
+	return fmt.Errorf("store: the queues of topic %s and of all others in %s are a RocksDB database: %w", topic, s.queueFS.Path("."), ErrUnsupported)
+}
+
+// oldestTopic reads the log's first record.
+func (s *Store) oldestTopic() (topic string, err error) {
+	names, err := s.segmentNames()
+	if err != nil || len(names) == 0 {
+		return "", errors.Join(err, io.EOF)
+	}
+	f, err := s.logFS.Open(names[0].Name, fs.ReadOnly)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head := make([]byte, message.FrameSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return "", err
+	}
+	size, kind := message.Frame(head)
+	if kind != message.FrameMessage || int64(size) > names[0].Size {
+		return "", io.EOF
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return "", err
+	}
+	r, err := message.ParseRecord(b)
+	return r.Topic(), err
 }

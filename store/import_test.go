@@ -174,7 +174,7 @@ func TestImportUnsupported(t *testing.T) {
 		"topic other": func(dir string) {
 			writeConfig(t, dir, "topics.json", `{"topicConfigTable":{"other":{"perm":6,"readQueueNums":1,"writeQueueNums":1,"attributes":{"queue.type":"BatchCQ"}}}}`)
 		},
-		"RocksDB": func(dir string) {
+		"topic orders and of all others": func(dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, dirQueues, "CURRENT"), []byte("MANIFEST-000004\n"), 0o600))
 		},
 	} {

@@ -7,8 +7,8 @@ import (
 // Config is what a store is opened with. The names are RocketMQ's meaning:
 // mappedFileSizeCommitLog, mappedFileSizeConsumeQueue, maxHashSlotNum,
 // maxIndexNum, maxMessageSize, enabledAppendPropCRC, forceVerifyPropCRC,
-// SYNC_FLUSH, enableLmq with enableMultiDispatch, and topics with the
-// attribute queue.type=BatchCQ.
+// SYNC_FLUSH, enableLmq with enableMultiDispatch, queues in RocksDB
+// (storeType=defaultRocksDB), and topics with the attribute queue.type=BatchCQ.
 type Config struct {
 	Dir         string   `json:"dir"`
 	Segment     int64    `json:"segment"`
@@ -20,6 +20,7 @@ type Config struct {
 	ForceCRC    bool     `json:"forceCRC"`
 	Sync        bool     `json:"sync"`
 	LMQ         bool     `json:"lmq"`
+	RocksDB     bool     `json:"rocksDB"`
 	BatchTopics []string `json:"batchTopics,omitempty"`
 }
 

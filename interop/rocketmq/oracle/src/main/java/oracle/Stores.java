@@ -28,7 +28,9 @@ import org.apache.rocketmq.store.GetMessageResult;
 import org.apache.rocketmq.store.GetMessageStatus;
 import org.apache.rocketmq.store.PutMessageResult;
 import org.apache.rocketmq.store.QueryMessageResult;
+import org.apache.rocketmq.store.RocksDBMessageStore;
 import org.apache.rocketmq.store.SelectMappedBufferResult;
+import org.apache.rocketmq.store.StoreType;
 import org.apache.rocketmq.store.config.MessageStoreConfig;
 import org.apache.rocketmq.store.queue.ConsumeQueueInterface;
 import org.apache.rocketmq.store.stats.BrokerStatsManager;
@@ -144,7 +146,13 @@ final class Stores {
             topics.put(name, t);
         }
         synchronized (Stores.class) { // constructors share a static TreeMap and destroy it when they run side by side
-            store = new DefaultMessageStore(c, new BrokerStatsManager("oracle", false), null, b, topics);
+            BrokerStatsManager stats = new BrokerStatsManager("oracle", false);
+            if (request.getBooleanValue("rocksDB")) {
+                c.setStoreType(StoreType.DEFAULT_ROCKSDB.getStoreType());
+                store = new RocksDBMessageStore(c, stats, null, b, topics);
+            } else {
+                store = new DefaultMessageStore(c, stats, null, b, topics);
+            }
         }
         boolean loaded = store.load();
         result.put("store", number);

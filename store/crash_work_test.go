@@ -163,7 +163,7 @@ func (w *work) message(i, n int) (*message.Message, item) {
 		queues = t.WriteQueues
 	}
 	q := message.Queue{Topic: name, ID: int32(w.rnd.IntN(queues))}
-	w.m.serial++
+	w.m.do(func() { w.m.serial++ })
 	it := item{q: q, text: fmt.Sprintf("message %d.", w.m.serial), size: w.rnd.IntN(400), group: w.m.groups, pos: -1}
 	if w.rnd.IntN(12) == 0 {
 		it.size = w.rnd.IntN(1500)
@@ -242,7 +242,7 @@ func (w *work) put(n int) error {
 	disk := false
 	for i := range n {
 		if i == 0 {
-			w.m.groups++
+			w.m.do(func() { w.m.groups++ })
 		}
 		msg, it := w.message(i, n)
 		disk = disk || msg.Durability == message.OnDisk || msg.Durability == message.StoreDefault && w.m.onDisk
@@ -290,7 +290,7 @@ func (w *work) put(n int) error {
 
 func (w *work) putAsync() error {
 	for range 1 + w.rnd.IntN(6) {
-		w.m.groups++
+		w.m.do(func() { w.m.groups++ })
 		msg, it := w.message(0, 1)
 		first := 0
 		w.m.do(func() { first = w.begin([]item{it}) })
@@ -475,8 +475,8 @@ func (w *work) remove() error {
 	if w.now(name) == nil {
 		return nil
 	}
-	w.m.groups++
 	w.m.do(func() {
+		w.m.groups++
 		w.m.items = append(w.m.items, item{
 			q: message.Queue{Topic: message.TopicTopics}, text: name, size: len(name), deletes: name, group: w.m.groups, pos: -1,
 			before: w.m.topics[name],

@@ -21,14 +21,28 @@ import (
 
 var limit = flag.Duration("mutants.limit", 20*time.Second, "how long a test may take to find its planted bug")
 
+// programs are those of all tests here.
+var programs *builder
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	programs = &builder{dir: dir, made: map[string]string{}}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
 // builder compiles the tests of each folder once, with the planted bugs in them.
 type builder struct {
 	dir  string
 	mu   sync.Mutex
 	made map[string]string
 }
-
-func newBuilder(t *testing.T) *builder { return &builder{dir: t.TempDir(), made: map[string]string{}} }
 
 func (b *builder) build(t *testing.T, folder string) (program string) {
 	t.Helper()
@@ -73,31 +87,31 @@ func (b *builder) run(t *testing.T, m mutant) outcome {
 
 // TestMutants demands that each planted bug is found in time by its test.
 func TestMutants(t *testing.T) {
-	b := newBuilder(t)
-	var lines []string
-	for _, m := range table {
+	lines := make([]string, len(table))
+	t.Cleanup(func() { t.Logf("planted bugs, and who found them:\n%s", strings.Join(lines, "\n")) })
+	for i, m := range table {
 		t.Run(string(m.bug), func(t *testing.T) {
-			o := b.run(t, m)
+			t.Parallel() // most use one core
+			o := programs.run(t, m)
 			if !o.found {
 				t.Errorf("%s of %s does not find it (%.1f s, in time: %t): %.600s", m.test, m.folder, o.took.Seconds(), !o.late, o.said)
 			}
-			lines = append(lines, fmt.Sprintf("%-52s %5.1f s  %s/%s", m.bug, o.took.Seconds(), m.folder, m.test))
+			lines[i] = fmt.Sprintf("%-52s %5.1f s  %s/%s", m.bug, o.took.Seconds(), m.folder, m.test)
 		})
 	}
-	t.Logf("planted bugs, and who found them:\n%s", strings.Join(lines, "\n"))
 }
 
 // TestMutantsOfInvariants demands that the check of each invariant finds its bug, and
 // passes without.
 func TestMutantsOfInvariants(t *testing.T) {
-	b := newBuilder(t)
 	for _, v := range invariants {
 		t.Run(v.name, func(t *testing.T) {
-			o := b.run(t, v.alone)
+			t.Parallel()
+			o := programs.run(t, v.alone)
 			require.True(t, o.found, "%s of %s does not find %q: %.600s", v.alone.test, v.alone.folder, v.alone.bug, o.said)
 			sound := v.alone
 			sound.bug, sound.flags = plant.None, ""
-			o = b.run(t, sound)
+			o = programs.run(t, sound)
 			require.False(t, o.found, "%s fails without a bug: %.600s", sound.test, o.said)
 		})
 	}

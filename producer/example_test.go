@@ -86,7 +86,7 @@ func ExampleProducer_SendBatch() {
 func ExampleProducer_Request() {
 	s, done := openExample()
 	defer done()
-	p := producer.New(s, producer.WithSelector(producer.ByKey()))
+	p := producer.New(s, producer.WithReplyTimeout(time.Minute))
 	if err := s.CreateTopic(context.Background(), store.Topic{Name: "sums", WriteQueues: 1}); err != nil {
 		panic(err)
 	}
@@ -148,6 +148,16 @@ func (o *outage) Put(ctx context.Context, m *message.Message) (message.Receipt, 
 		return message.Receipt{}, store.ErrDiskFull
 	}
 	return o.Store.Put(ctx, m)
+}
+
+func (o *outage) PutAsync(ctx context.Context, m *message.Message) *message.Pending {
+	if !o.over {
+		o.over = true
+		failed := message.NewPending()
+		failed.Resolve(message.Receipt{}, store.ErrDiskFull)
+		return failed
+	}
+	return o.Store.PutAsync(ctx, m)
 }
 
 func ExampleProducer_Send_delayed() {

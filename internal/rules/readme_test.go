@@ -132,6 +132,84 @@ func guides(t *testing.T) []string {
 	return files
 }
 
+var (
+	fence  = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```")
+	goTest = regexp.MustCompile(`go test (?:-\S+ )*\./(\S+)[^` + "`\n" + `]* -run '?([^' ` + "`" + `]+)`)
+	inTest = regexp.MustCompile(`(?m)^func (\w+)\(`)
+)
+
+// TestEveryBlockIsExecuted: README and guides have no blocks but of Go, of what Go
+// prints, and of commands. Commands of embermq are run by the tests of cmd/embermq, the
+// others by .ci/run.
+func TestEveryBlockIsExecuted(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root(t), ".ci", "run"))
+	require.NoError(t, err)
+	ci := string(b)
+	require.Contains(t, ci, `go run "./examples/$example"`)
+	blocks := 0
+	for _, name := range append(guides(t), "README.md", "docs/operate.md") {
+		b, err := os.ReadFile(filepath.Join(root(t), name))
+		require.NoError(t, err)
+		for _, f := range fence.FindAllStringSubmatch(string(b), -1) {
+			blocks++
+			require.Contains(t, []string{"go", "text", "sh"}, f[1], "%s: a block that nothing executes:\n%s", name, f[2])
+			for line := range strings.Lines(f[2]) {
+				line, _, _ = strings.Cut(strings.TrimSpace(line), "  ")
+				program, isExample := strings.CutPrefix(line, "go run ./examples/")
+				switch {
+				case f[1] != "sh" || strings.HasPrefix(line, "embermq "):
+				case isExample:
+					require.FileExists(t, filepath.Join(root(t), "examples", program, "main.go"), "%s: %s", name, line)
+				default:
+					require.Contains(t, ci, "\" "+line+"\n", "%s: %s", name, line)
+				}
+			}
+		}
+	}
+	require.Greater(t, blocks, 30)
+}
+
+// TestNamedCommands looks for the tests that documents run by a pattern.
+func TestNamedCommands(t *testing.T) {
+	found := 0
+	for _, name := range repositoryFiles(t) {
+		if filepath.Ext(name) != ".md" {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(root(t), name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		require.NoError(t, err)
+		for _, m := range goTest.FindAllStringSubmatch(string(b), -1) {
+			if m[2] == "^$" {
+				continue // benchmarks alone
+			}
+			found++
+			pattern, _, _ := strings.Cut(m[2], "/")
+			require.True(t, anyTest(t, m[1], regexp.MustCompile(pattern)), "%s: %s finds no test", name, m[0])
+		}
+	}
+	require.Greater(t, found, 5)
+}
+
+// anyTest tells whether a folder has a test that the pattern chooses.
+func anyTest(t *testing.T, folder string, pattern *regexp.Regexp) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root(t), folder, "*_test.go"))
+	require.NoError(t, err)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		require.NoError(t, err)
+		for _, m := range inTest.FindAllStringSubmatch(string(b), -1) {
+			if strings.HasPrefix(m[1], "Test") && pattern.MatchString(m[1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 
 // TestLinks follows the links between the repository's documents.

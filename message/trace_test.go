@@ -63,6 +63,67 @@ func TestParseTraceparent(t *testing.T) {
 	}
 }
 
+// The headers of the W3C's own test suite (w3c/trace-context, test/test.py), under the
+// names that they have there: whether the trace goes on or is to be started anew.
+func TestW3CTraceparent(t *testing.T) {
+	const trace, span = "12345678901234567890123456789012", "1234567890123456"
+	good := "00-" + trace + "-" + span + "-01"
+	for _, c := range []struct {
+		name, header string
+		goesOn       bool
+	}{
+		{"tracestate_missing", good, true},
+		{"version_0x00", good + ".", false},
+		{"version_0x00", good + "-what-the-future-will-be-like", false},
+		{"version_0xcc", "cc" + good[2:], true},
+		{"version_0xcc", "cc" + good[2:] + "-what-the-future-will-be-like", true},
+		{"version_0xcc", "cc" + good[2:] + ".what-the-future-will-be-like", false},
+		{"version_0xff", "ff" + good[2:], false},
+		{"version_illegal_characters", "." + good[1:], false},
+		{"version_illegal_characters", "0." + good[2:], false},
+		{"version_too_long", "0" + good, false},
+		{"version_too_long", "00" + good, false},
+		{"version_too_short", good[1:], false},
+		{"trace_id_all_zero", "00-00000000000000000000000000000000-" + span + "-01", false},
+		{"trace_id_illegal_characters", "00-." + trace[1:] + "-" + span + "-01", false},
+		{"trace_id_illegal_characters", "00-" + trace[:31] + ".-" + span + "-01", false},
+		{"trace_id_too_long", "00-" + trace + "3-" + span + "-01", false},
+		{"trace_id_too_short", "00-" + trace[:31] + "-" + span + "-01", false},
+		{"parent_id_all_zero", "00-" + trace + "-0000000000000000-01", false},
+		{"parent_id_illegal_characters", "00-" + trace + "-." + span[1:] + "-01", false},
+		{"parent_id_illegal_characters", "00-" + trace + "-" + span[:15] + ".-01", false},
+		{"parent_id_too_long", "00-" + trace + "-" + span + "7-01", false},
+		{"parent_id_too_short", "00-" + trace + "-" + span[:15] + "-01", false},
+		{"trace_flags_illegal_characters", "00-" + trace + "-" + span + "-.0", false},
+		{"trace_flags_illegal_characters", "00-" + trace + "-" + span + "-0.", false},
+		{"trace_flags_too_long", "00-" + trace + "-" + span + "-001", false},
+		{"trace_flags_too_short", "00-" + trace + "-" + span + "-1", false},
+		// Blanks around a header are HTTP's, which strips them. A property has none.
+		{"ows_handling", " " + good, false},
+		{"ows_handling", "\t" + good, false},
+		{"ows_handling", good + " ", false},
+		{"ows_handling", good + "\t", false},
+	} {
+		p, ok := message.ParseTraceparent(c.header)
+		require.Equal(t, c.goesOn, ok, "%s: %s", c.name, c.header)
+		if ok {
+			require.Equal(t, message.Traceparent{Version: p.Version, TraceID: trace, SpanID: span, Flags: 1}, p)
+		}
+		// A state goes with its parent, letter by letter: nobody here reads it.
+		const state = "rojo=00f067aa0ba902b7,congo@vendor=t61rcWkgMzE,foo=1"
+		m := &message.Message{Topic: "t", Properties: map[string]string{message.PropTraceparent: c.header, message.PropTracestate: state}}
+		r := encoded(t, m, nil)
+		want := ""
+		if c.goesOn {
+			want = state
+		}
+		require.Equal(t, want, message.CarrierOfRecord(&r).Get(message.PropTracestate), c.header)
+	}
+	// tracestate_included_traceparent_missing
+	r := encoded(t, &message.Message{Topic: "t", Properties: map[string]string{message.PropTracestate: "foo=1,bar=2"}}, nil)
+	require.Empty(t, message.CarrierOfRecord(&r).Get(message.PropTracestate))
+}
+
 func TestCarriers(t *testing.T) {
 	shared := map[string]string{"colour": "red"}
 	m := &message.Message{Topic: "t", Properties: shared}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,7 +59,7 @@ func TestBackupBesideAWriter(t *testing.T) {
 	var acked atomic.Int64
 	warm := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() {
+	wg.Go(func() { // some hundred thousand a second
 		for i := 0; ctx.Err() == nil; i++ {
 			_, err := s.Put(context.Background(), &message.Message{Topic: "orders", QueueID: int32(i % 4), Body: fmt.Appendf(nil, "%d %0200d", i, i)})
 			if err != nil {
@@ -78,9 +79,10 @@ func TestBackupBesideAWriter(t *testing.T) {
 	timer, err := s.Put(ctx, &message.Message{Topic: "later", Delay: time.Hour, Body: []byte("x")})
 	require.NoError(t, err)
 
-	before := acked.Load()
+	before, began := acked.Load(), time.Now()
 	first, err := s.Backup(ctx, to)
 	require.NoError(t, err)
+	t.Logf("%.0f messages a second while the backup ran", float64(acked.Load()-before)/time.Since(began).Seconds())
 	require.Equal(t, first.End-first.Start, first.Copied)
 	restored := restore(t, to, before)
 	offset, ok, err := restored.Committed(ctx, "billing", q)
@@ -107,6 +109,7 @@ func TestBackupBesideAWriter(t *testing.T) {
 	forked := filepath.Join(filepath.Dir(dir), filepath.Base(dir)+"-fork")
 	defer func() { require.NoError(t, os.RemoveAll(forked)) }()
 	require.NoError(t, s.Fork(ctx, forked))
+	linked(t, dir, forked)
 	f := must(store.Open(forked))
 	require.GreaterOrEqual(t, int64(len(allBodies(t, f, "orders"))), before)
 	_, err = f.Put(ctx, &message.Message{Topic: "orders", Body: []byte("only in the fork")})
@@ -117,6 +120,23 @@ func TestBackupBesideAWriter(t *testing.T) {
 	wg.Wait()
 	checked(t, s)
 	require.Len(t, allBodies(t, s, "orders"), int(acked.Load()))
+}
+
+// linked compares a fork's segments with the original's: the sealed ones are the same
+// files, and the last one is not.
+func linked(t testing.TB, dir, forked string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(forked, "commitlog", "*"))
+	require.NoError(t, err)
+	require.Greater(t, len(segments), 2)
+	slices.Sort(segments)
+	for i, name := range segments {
+		ours, err := os.Stat(filepath.Join(dir, "commitlog", filepath.Base(name)))
+		require.NoError(t, err)
+		theirs, err := os.Stat(name)
+		require.NoError(t, err)
+		require.Equal(t, i < len(segments)-1, os.SameFile(ours, theirs), "%s of %d", filepath.Base(name), len(segments))
+	}
 }
 
 // restore opens a copy of a backup and finds at least n messages.

@@ -19,10 +19,9 @@ import (
 )
 
 const (
-	maxBody = 1 << 20
-	minWait = 10 * time.Millisecond
-	maxWait = 30 * time.Second
-	maxPoll = 256
+	maxBody          = 1 << 20
+	maxPoll          = 256
+	minWait, maxWait = 10 * time.Millisecond, 30 * time.Second
 )
 
 // broker serves a store over HTTP. Messages are leased: a client that dies with

@@ -72,6 +72,6 @@ func (o *options) serves(option string, u use) bool {
 
 func (o *options) err() error { return errors.Join(o.errs...) }
 
-// WithClock replaces the time. Its argument's type is internal: it serves the
-// tests of this module.
+// WithClock replaces the time. Its argument's type is internal: it serves this
+// module's tests, and those of programs, which get one from embermqtest.
 func WithClock(c clock.Clock) Option { return func(o *options) { o.clock = c } }

@@ -285,6 +285,6 @@ func WithResend(every time.Duration) Option {
 	}
 }
 
-// WithClock replaces the time. Its argument's type is internal: it serves the
-// tests of this module.
+// WithClock replaces the time. Its argument's type is internal: it serves this
+// module's tests, and those of programs, which get one from embermqtest.
 func WithClock(c clock.Clock) Option { return func(o *options) { o.clock = c } }

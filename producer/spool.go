@@ -21,14 +21,13 @@ const DefaultSpoolLimit = 256 << 20
 // is taken out after it was sent: a crash between the two sends it twice. What an
 // engine calls invalid when it is sent again goes to the file "refused", so that it is
 // neither lost nor in the way.
-//
-// Invariant: live is in the order of seq, and keys counts it by key.
 type Spool struct {
 	dir   fs.FS
 	lock  io.Closer
 	limit int64
 	torn  int64
 
+	// Invariant: live is in the order of seq, and keys counts it by key.
 	mu      sync.Mutex
 	f       fs.File
 	end     int64

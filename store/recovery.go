@@ -21,12 +21,12 @@ type Recovery struct {
 	// Rewritten is how many bytes behind the last known sync were written and
 	// synced again before anything was served.
 	Rewritten int64
-	Replayed  int64    // records applied to views again
-	Rebuilt   []string // views that did not fit the log and were built anew
-	Foreign   []commitlog.Range
-	Import    *Import // what was taken over from RocketMQ, nil if nothing was
-	Clamped   int     // committed offsets that lay behind a queue's end
-	End       int64
+	Replayed  int64             // records applied to views again
+	Rebuilt   []string          // views that did not fit the log and were built anew
+	Foreign   []commitlog.Range // stretches of the log that another program wrote
+	Import    *Import           // what was taken over from RocketMQ, nil if nothing was
+	Clamped   int               // committed offsets that lay behind a queue's end
+	End       int64             // of the log: what the next record's position is
 }
 
 // replay brings every view to the log's end, then lets the store serve.

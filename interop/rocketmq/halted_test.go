@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/interop/rocketmq/oracle"
+	"github.com/embermq/embermq/message"
 )
 
 // TestHaltedMidWrite: Java is killed while it puts, and of some directories the
@@ -96,7 +98,10 @@ func putUntilDead(t *testing.T, j *oracle.JVM, p plan, started func()) (end int6
 }
 
 // tearLast takes the second half of the log's last record away and returns where
-// the record began.
+// the record began. Of one without properties nothing behind the body is covered
+// by a checksum or a length: torn inside the topic's name it is a record for both,
+// of a topic for which Java cannot make a folder; it tries for 30 seconds and then
+// gives all queues up. There the tear begins in front of body and name.
 func tearLast(t *testing.T, p plan) int64 {
 	t.Helper()
 	records, end := walkLog(t, p)
@@ -105,7 +110,11 @@ func tearLast(t *testing.T, p plan) int64 {
 	name := filepath.Join(p.Dir, "commitlog", fmt.Sprintf("%020d", at-at%p.Segment))
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	require.NoError(t, err)
-	_, err = f.WriteAt(make([]byte, end-at-int64(last.Size()/2)), at%p.Segment+int64(last.Size()/2))
+	kept := int64(last.Size() / 2)
+	if len(maps.Collect(last.Properties())) == 0 {
+		kept = min(kept, message.MinRecordSize/2)
+	}
+	_, err = f.WriteAt(make([]byte, end-at-kept), at%p.Segment+kept)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	return at

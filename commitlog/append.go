@@ -44,10 +44,13 @@ func (l *Log) append(ctx context.Context, g *Group, closing bool) error {
 	g.holds.Add(1)
 	l.joinLocked(g)
 	r := roleNone
-	if !l.writing && (!l.syncing || !g.OnDisk) {
+	switch {
+	case !l.writing && (!l.syncing || !g.OnDisk):
 		l.writing = true
 		r = roleWrite
-	} else {
+	case l.takeOverLocked():
+		r = roleWrite
+	default:
 		l.mu.Unlock()
 	}
 	// Invariant: with roleWrite mu is held here, so that a lone producer takes it

@@ -1,11 +1,5 @@
 package commitlog
 
-import (
-	"runtime"
-	"sync/atomic"
-	"time"
-)
-
 // Leadership.
 //
 // writing and syncing are flags under mu, each held by at most one goroutine or
@@ -107,12 +101,15 @@ func (l *Log) runCommitter() {
 // leadWriteLocked places and writes what has gathered. The caller holds write
 // leadership and mu; both are put down. self is the caller's own group, if it has
 // one. The result says what the caller is to do: its group is done, or it holds
-// sync leadership, or it waits.
+// sync leadership, or it waits, also because another took the lead over.
 func (l *Log) leadWriteLocked(self *Group) role {
 	if self != nil && self.role == roleWrite {
 		self.role = roleNone
 	}
-	l.yieldLocked()
+	if !l.betLocked() {
+		l.mu.Unlock()
+		return roleNone
+	}
 	batch, refused, err := l.takeLocked()
 	if batch.head != nil {
 		l.mu.Unlock()
@@ -300,101 +297,5 @@ func (g *Group) answer() {
 		}
 	case !g.abandoned:
 		g.ready <- roleDone
-	}
-}
-
-// yielder decides whether a leader lets others join before it takes the batch.
-// It bets that those whom the last sync woke come back at once, and stops
-// betting for a while when they do not, or when the host is busy and a yield
-// takes a scheduler's time slice. The write leader owns it.
-type yielder struct {
-	until  time.Time    // the host is busy: no yield before
-	slow   bool         // the last yield was slow
-	lost   int          // bets in a row that were lost
-	skip   int          // so many leaders more do not bet
-	synced atomic.Int64 // nanoseconds that the last sync took
-}
-
-const (
-	// A leader waits for a quarter of what the sync will take, and so much longer
-	// for every group that joined meanwhile: those were encoded then, which
-	// somebody has to wait for anyway.
-	patiencePerGroup = 4 * time.Microsecond
-	longestPatience  = 100 * time.Microsecond
-	crowdPatience    = 4 * time.Microsecond // if no sync follows
-	// A single yield longer than that may mean that the processors are taken. One
-	// can be chance: there is none for shortPause times as long then, and after
-	// another one for yieldPause times as long, at most longestPause. So on a busy
-	// host at most one append in a hundred meets a slow yield, unless an append
-	// takes longer than half of it anyway.
-	slowYield    = 50 * time.Microsecond
-	timeSlice    = time.Millisecond // no chance any more
-	shortPause   = 10
-	yieldPause   = 200
-	longestPause = 10 * time.Second
-	// After n lost bets in a row 2ⁿ-2 leaders do not bet, up to this n.
-	mostLost = 6
-	// After so many yields any clock has moved, unless it is a test's own.
-	stillYields = 100
-)
-
-// yieldLocked yields while fewer have gathered than could. Who could are those
-// whom the last sync woke, and those who had gathered while it ran. (With the
-// woken alone two halves of the producers would take turns for ever, each half as
-// large a group as there could be.) If no sync will follow it is the same with
-// the last write, and the wait is shorter: it saves no more than a write each.
-func (l *Log) yieldLocked() {
-	y, expected := &l.yield, l.expected
-	patience := min(time.Duration(y.synced.Load())/4, longestPatience)
-	if l.diskWaiting == 0 {
-		y, expected, patience = &l.crowd, l.crowded, crowdPatience
-	}
-	switch {
-	case l.o.Manual || l.o.NoYield || int(l.waiting.Load()) >= expected:
-		return
-	case y.skip > 0:
-		y.skip--
-		return
-	}
-	l.mu.Unlock() // those who are to join need it
-	l.bet(y, int32(expected), patience)
-	l.mu.Lock()
-}
-
-// bet yields until so many have gathered, or for as long as that is worth it. The
-// write leader calls it.
-func (l *Log) bet(y *yielder, expected int32, patience time.Duration) {
-	t0 := l.o.Clock.Now()
-	if t0.Before(y.until) {
-		return
-	}
-	at, before := t0, l.waiting.Load()
-	for n := 0; ; n++ {
-		runtime.Gosched()
-		l.count.yields.Add(1)
-		now, waiting := l.o.Clock.Now(), l.waiting.Load()
-		joined := time.Duration(waiting-before) * patiencePerGroup
-		took := now.Sub(at)
-		at, before, patience = now, waiting, patience+joined
-		slow := took > slowYield+joined
-		again := slow && (y.slow || took > timeSlice)
-		y.slow = slow
-		switch {
-		case again:
-			y.until = now.Add(min(took*yieldPause, longestPause))
-			return
-		case slow:
-			y.until = now.Add(min(took*shortPause, longestPause))
-			return
-		case waiting >= expected:
-			y.lost = 0
-			return
-		case n > stillYields && now.Equal(t0): // a test's clock stands still
-			return
-		case now.Sub(t0) > patience:
-			y.lost = min(y.lost+1, mostLost)
-			y.skip = 1<<y.lost - 2
-			return
-		}
 	}
 }

@@ -26,11 +26,11 @@ type Log struct {
 	// Owned by the write leader.
 	buf        []byte
 	lastStored int64
-	paved      int64 // an InCache log's pages are made up to here
-	expected   int   // groups that the next sync can have if everybody comes back; under mu
-	crowded    int   // groups that the next write without a sync can have; under mu
-	anyClosed  bool  // a sequence has been closed
-	yield      yielder
+	paved      int64        // an InCache log's pages are made up to here
+	expected   int          // groups that the next sync can have if everybody comes back; under mu
+	crowded    int          // groups that the next write without a sync can have; under mu
+	anyClosed  bool         // a sequence has been closed
+	yield      yielder      // under mu
 	crowd      yielder      // for writes without a sync
 	placed     message.Mark // the last record written
 	active     atomic.Pointer[segment]
@@ -50,8 +50,11 @@ type Log struct {
 	queued   int64     // their bytes
 	// cacheWaiting and diskWaiting count gathered groups by what they wait for.
 	cacheWaiting, diskWaiting int
-	waiting                   atomic.Int32 // both
-	firstSync                 *Group       // the first gathered group with a caller that can lead
+	waiting                   atomic.Int32  // both
+	firstSync                 *Group        // the first gathered group with a caller that can lead
+	betOn                     atomic.Uint64 // the bet that is on, or zero
+	bets                      uint64        // so many were made
+	awaited                   int           // groups that win it
 	// pending are groups that are written but not finished: they wait for a
 	// sync, or (in an OnDisk log) to be applied.
 	pending     groupList

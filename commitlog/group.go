@@ -80,10 +80,15 @@ type Group struct {
 	log     *Log
 	barrier bool      // the log's own, of nothing
 	ready   chan role // holds at most one
-	size    int64
-	end     int64 // position behind the last record, once placed
-	err     error
-	holds   atomic.Int32
+	size    int64     // bytes of the records
+	// arena is what records are encoded in, one behind the other; used is where
+	// the next one begins. joined says that all of them lie there.
+	arena  []byte
+	used   int
+	joined bool
+	end    int64 // position behind the last record, once placed
+	err    error
+	holds  atomic.Int32
 
 	// The rest is guarded by Log.mu.
 	next       *Group // in the gathering list, a batch, the pending list, or a list to finish
@@ -94,30 +99,56 @@ type Group struct {
 	answered   bool // its caller was told while its entries still wait to be applied
 }
 
-// Add appends an entry to the group and returns it. Its draft is empty but keeps
-// the memory of an earlier use.
+// Add appends an entry to the group and returns it. Its draft is empty. Records
+// that are encoded in the order of Add follow each other in memory, as far as the
+// group has any from earlier uses, and are written from there.
 func (g *Group) Add() *Entry {
-	if n := len(g.Entries); n < cap(g.Entries) {
+	n := len(g.Entries)
+	if n < cap(g.Entries) {
 		g.Entries = g.Entries[:n+1]
 	} else {
 		g.Entries = append(g.Entries, Entry{})
 	}
-	e := &g.Entries[len(g.Entries)-1]
-	e.Draft.Reset()
+	if n > 0 {
+		g.used += g.Entries[n-1].Draft.Size()
+	}
+	e := &g.Entries[n]
+	e.Draft.Lend(g.arena[min(g.used, len(g.arena)):])
 	e.Seq, e.Home, e.Position, e.Offset, e.StoredAt = nil, nil, 0, 0, 0
 	return e
 }
 
-// Reset empties a group that nobody holds and keeps its memory.
+// keptArena is the most memory that a group keeps for records.
+const keptArena = 2 << 20
+
+// Reset empties a group that nobody holds. It keeps memory for as much as it had.
 func (g *Group) Reset() {
+	need := 0
 	for i := range g.Entries {
 		e := &g.Entries[i]
-		e.Draft.Reset()
+		need += e.Draft.Size()
+		e.Draft.Lend(nil)
 		e.Seq, e.Home = nil, nil
 	}
-	g.Entries = g.Entries[:0]
+	g.Entries, g.used = g.Entries[:0], 0
+	if need > len(g.arena) && need <= keptArena {
+		g.arena = make([]byte, need+min(need, paveStep))
+	}
 	g.OnDisk, g.Reserve = false, false
 	g.Closes, g.Done, g.Owner, g.err = nil, nil, nil, nil
+}
+
+// Size is how many bytes of log the group takes, once it has been appended.
+func (g *Group) Size() int64 { return g.size }
+
+// bytes returns the records with pad zeros behind them where they lie, or nil if
+// that is not in one piece.
+func (g *Group) bytes(pad int64) []byte {
+	if !g.joined || g.size+pad > int64(len(g.arena)) {
+		return nil
+	}
+	clear(g.arena[g.size : g.size+pad])
+	return g.arena[:g.size+pad]
 }
 
 // usesClosed reports whether one of the group's sequences is closed.
@@ -148,9 +179,11 @@ func (g *Group) prepare(l *Log, async bool) {
 	g.log, g.async = l, async
 	g.abandoned, g.answered = false, false
 	g.next, g.nextAnswer, g.role, g.err = nil, nil, roleNone, nil
-	g.end, g.size = 0, 0
+	g.end, g.size, g.joined = 0, 0, true
 	for i := range g.Entries {
-		g.size += int64(g.Entries[i].Draft.Size())
+		b := g.Entries[i].Draft.Bytes()
+		g.joined = g.joined && len(b) > 0 && g.size < int64(len(g.arena)) && &b[0] == &g.arena[g.size]
+		g.size += int64(len(b))
 	}
 	if g.ready == nil && !async {
 		g.ready = make(chan role, 1)

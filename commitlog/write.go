@@ -53,18 +53,12 @@ func (l *Log) write(b *batch) error {
 }
 
 // place stamps every record of the batch from position at on and returns the
-// bytes to write: a single record's own, or all copied into the log's buffer,
-// with pad zeros behind them.
+// bytes to write, with pad zeros behind them: a lone group's own, or those of all
+// groups copied into the log's buffer.
 func (l *Log) place(b *batch, at, pad int64, now time.Time) []byte {
 	// Invariant: store times never run backwards in the log, whatever the clock does.
 	stored := max(now.UnixMilli(), l.lastStored)
 	l.lastStored = stored
-	single := pad == 0 && b.count == 1 && len(b.head.Entries) == 1
-	if !single && int64(cap(l.buf)) < b.size+pad {
-		putBuf(l.buf)
-		l.buf = getBuf(int(b.size + paveStep))
-	}
-	buf := l.buf[:0]
 	for g := b.head; g != nil; g = g.next {
 		for i := range g.Entries {
 			e := &g.Entries[i]
@@ -75,10 +69,25 @@ func (l *Log) place(b *batch, at, pad int64, now time.Time) []byte {
 			e.Position, e.StoredAt = at, stored
 			e.Draft.Stamp(at, e.Offset, stored)
 			at += int64(e.Draft.Size())
-			if single {
-				return e.Draft.Bytes()
-			}
-			buf = append(buf, e.Draft.Bytes()...)
+		}
+	}
+	if b.count == 1 {
+		if p := b.head.bytes(pad); p != nil {
+			return p
+		}
+	}
+	if int64(cap(l.buf)) < b.size+pad {
+		putBuf(l.buf)
+		l.buf = getBuf(int(b.size + paveStep))
+	}
+	buf := l.buf[:0]
+	for g := b.head; g != nil; g = g.next {
+		if g.joined {
+			buf = append(buf, g.arena[:g.size]...)
+			continue
+		}
+		for i := range g.Entries {
+			buf = append(buf, g.Entries[i].Draft.Bytes()...)
 		}
 	}
 	return append(buf, zeros[:pad]...)

@@ -280,6 +280,13 @@ func putDigits(b []byte, v uint32) {
 	b[8], b[9] = byte('0'+high%10), byte('0'+high/10)
 }
 
+// Lend empties the draft and gives it memory that the next record is built in, if
+// it fits there.
+func (d *Draft) Lend(b []byte) {
+	d.Reset()
+	d.buf = b[:0]
+}
+
 // Bytes returns the record. It aliases the draft and is valid until the draft is
 // encoded or reset again.
 func (d *Draft) Bytes() []byte { return d.buf }

@@ -188,7 +188,7 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 	}
 	tp, known := s.topics.get(m.Topic)
 	if known {
-		if err := accepts(tp.row.Load().Topic, m, p.half != nil); err != nil {
+		if err := accepts(&tp.row.Load().Topic, m, p.half != nil); err != nil {
 			return err
 		}
 	} else if err := s.creatable(m, p.half != nil); err != nil {
@@ -233,7 +233,7 @@ func (s *Store) fill(p *putting, i int, m *message.Message, n int) error {
 }
 
 // accepts says whether a topic takes a message, or a half.
-func accepts(t Topic, m *message.Message, half bool) error {
+func accepts(t *Topic, m *message.Message, half bool) error {
 	switch {
 	case t.Permission&PermWrite == 0:
 		return fmt.Errorf("store: put to topic %s: %w", t.Name, ErrPermission)
@@ -271,7 +271,8 @@ func (s *Store) creatable(m *message.Message, half bool) error {
 	if s.cfg.noAutoCreate {
 		return fmt.Errorf("store: topic %s: %w", m.Topic, ErrNotFound)
 	}
-	return accepts(s.autoTopic(m.Topic), m, half)
+	t := s.autoTopic(m.Topic)
+	return accepts(&t, m, half)
 }
 
 func (s *Store) autoTopic(name string) Topic {
@@ -303,7 +304,7 @@ func (s *Store) makeTopics(ctx context.Context, p *putting, ms []*message.Messag
 				return err
 			}
 		}
-		if err := accepts(tp.row.Load().Topic, m, p.half != nil); err != nil {
+		if err := accepts(&tp.row.Load().Topic, m, p.half != nil); err != nil {
 			return err
 		}
 		q, _ := tp.queue(m.QueueID)

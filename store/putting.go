@@ -106,8 +106,14 @@ func (p *putting) receipt(i int) message.Receipt {
 
 func (p *putting) receipts() []message.Receipt {
 	rs := make([]message.Receipt, len(p.group.Entries))
+	stored := time.UnixMilli(p.group.Entries[0].StoredAt) // one time for a group
 	for i := range rs {
-		rs[i] = p.receipt(i)
+		e, r := &p.group.Entries[i], &rs[i]
+		r.Queue, r.Offset, r.Position, r.StoredAt = e.Home.(*queue).name, e.Offset, e.Position, stored
+	}
+	for _, w := range p.waits {
+		r := &rs[w.entry]
+		r.Queue, r.Offset, r.Timer = w.queue, -1, w.timer
 	}
 	return rs
 }
@@ -126,7 +132,7 @@ func (s *Store) done(p *putting) {
 		s.hurry(p)
 	}
 	s.stats.puts.Add(int64(len(p.group.Entries)))
-	s.stats.putBytes.Add(p.size())
+	s.stats.putBytes.Add(p.group.Size())
 	p.group.Release()
 }
 

@@ -325,6 +325,9 @@ theirs. Messages with a sharding key keep their order.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.write(func(s *store.Store) error {
 				n, err := s.Move(c.Context(), args[0], args[1], args[2], count)
+				if err != nil && n == 0 {
+					return err
+				}
 				return errors.Join(a.one(row{{"moved", n}}), err)
 			})
 		},

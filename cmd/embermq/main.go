@@ -67,5 +67,8 @@ func explain(err error) string {
 		}
 		return fmt.Sprintf("%s has %s open; this command needs the directory for itself, so run it when that process has closed the store", who, locked.Dir)
 	}
+	if errors.Is(err, store.ErrCorrupt) {
+		return err.Error() + "; embermq check lists all damage, embermq repair makes the store whole around it"
+	}
 	return err.Error()
 }

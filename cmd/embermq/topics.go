@@ -35,7 +35,7 @@ func (a *app) topicList() *cobra.Command {
 				})
 			}
 			err := a.write(list)
-			if errors.Is(err, store.ErrLocked) {
+			if errors.Is(err, store.ErrLocked) || errors.Is(err, store.ErrCorrupt) {
 				return a.read(list)
 			}
 			return err

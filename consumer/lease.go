@@ -24,6 +24,7 @@ import (
 // goroutines; those that receive take turns.
 type Leaser struct {
 	*feed
+	guest *group.Membership // settles while nothing is received; guarded by mu
 
 	heldMu sync.Mutex
 	held   map[receipt]time.Time // to be handed back, with its end; nil if nobody wants that

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/embermq/embermq/group"
 	"github.com/embermq/embermq/message"
 )
 
@@ -24,7 +25,8 @@ func (e *ReceiptError) Error() string { return "consumer: receipt " + e.Receipt 
 func (e *ReceiptError) Unwrap() error { return e.Err }
 
 // Ack settles messages, in any order. Each counts for itself: the error joins a
-// *ReceiptError for every one that could not be settled. An acknowledgement takes
+// *ReceiptError for every one that could not be settled. A receipt of an earlier
+// process counts too, without a subscription or a Receive. An acknowledgement takes
 // effect at once; when it is on disk is the engine's to say, and a crash before
 // that delivers the message again. With a deduper, the message is read once more to
 // tell it.
@@ -67,24 +69,45 @@ func (l *Leaser) DeadLetter(ctx context.Context, why string, receipts ...string)
 
 // settleAll carries one verdict out for many receipts.
 func (l *Leaser) settleAll(ctx context.Context, receipts []string, v message.Verdict) error {
-	if err := l.join(); err != nil {
+	seat, err := l.sit()
+	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, text := range receipts {
-		if err := l.settleOne(ctx, text, v); err != nil {
+		if err := l.settleOne(ctx, seat.Claim(), text, v); err != nil {
 			errs = append(errs, &ReceiptError{Receipt: text, Err: err})
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (l *Leaser) settleOne(ctx context.Context, text string, v message.Verdict) error {
+// sit returns the seat to settle under: the one that receives, or before the first
+// Receive that of a guest, which needs no subscription.
+func (l *Leaser) sit() (*group.Membership, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.usableLocked(); err != nil {
+		return nil, err
+	}
+	if l.seat != nil {
+		return l.seat, nil
+	}
+	if l.guest == nil {
+		g, err := l.e.Groups().Join(context.Background(), group.Member{Group: l.group, Mode: l.mode, Guest: true})
+		if err != nil {
+			return nil, fmt.Errorf("consumer: join: %w", err)
+		}
+		l.guest = g
+	}
+	return l.guest, nil
+}
+
+func (l *Leaser) settleOne(ctx context.Context, k group.Claim, text string, v message.Verdict) error {
 	r, err := parseReceipt(text, l.group)
 	if err != nil {
 		return err
 	}
-	k := l.seat.Claim()
 	if k.Epoch != r.epoch {
 		return message.ErrFenced
 	}
@@ -146,7 +169,12 @@ func (l *Leaser) letGo(r receipt) {
 // settled stays leased until its time has passed, unless WithHandBack; its receipts
 // count for other Leasers of the group. Close may be called again.
 func (l *Leaser) Close(ctx context.Context) error {
-	_, err := l.close(ctx, l.handBack)
+	first, err := l.close(ctx, l.handBack)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first && l.guest != nil {
+		err = errors.Join(err, l.guest.Leave(ctx)) // it has no queues to wait for
+	}
 	return err
 }
 

@@ -276,8 +276,8 @@ func TestLeaseRestart(t *testing.T) {
 
 		s = openStore(t, dir)
 		l = consumer.NewLeaser(s, "g")
+		require.NoError(t, l.Ack(ctxb, ls[0].Receipt), "before anything is subscribed")
 		require.NoError(t, l.Subscribe("orders", nil))
-		require.NoError(t, l.Ack(ctxb, ls[0].Receipt))
 		again, err := l.Receive(ctxb, 0)
 		require.NoError(t, err)
 		require.Len(t, again, 1)
@@ -288,6 +288,29 @@ func TestLeaseRestart(t *testing.T) {
 		require.ErrorIs(t, l.Ack(ctxb, ls[1].Receipt), message.ErrFenced)
 		require.NoError(t, l.Close(ctxb))
 		require.NoError(t, s.Close())
+	})
+}
+
+// TestLeaseAckElsewhere settles receipts by a Leaser that receives nothing, beside
+// one that does.
+func TestLeaseAckElsewhere(t *testing.T) {
+	onStore(t, 2, func(t *testing.T, s *store.Store) {
+		fill(t, s, 2, 4)
+		other := consumer.NewLeaser(s, "g")
+		l := newLeaser(t, s)
+		ls := receiveAll(t, l)
+		require.NoError(t, other.Ack(ctxb, ls[0].Receipt, ls[1].Receipt))
+		require.NoError(t, other.DeadLetter(ctxb, "no", ls[2].Receipt))
+		require.NoError(t, other.Nack(ctxb, 0, ls[3].Receipt))
+		require.Len(t, receive(t, l, 0), 1)
+		require.ErrorIs(t, other.Ack(ctxb, ls[3].Receipt), message.ErrFenced)
+		require.Len(t, s.Groups().Members("g"), 2)
+
+		require.NoError(t, other.Subscribe("orders", nil))
+		require.Nil(t, receive(t, other, 0), "it may receive later")
+		require.NoError(t, other.Close(ctxb))
+		require.Len(t, s.Groups().Members("g"), 1, "Close gives both seats up")
+		require.ErrorIs(t, other.Ack(ctxb, ls[3].Receipt), message.ErrClosed)
 	})
 }
 

@@ -137,8 +137,9 @@ func New(o Options) (*Coordinator, error) {
 // a drain, so handlers that should finish need Leave. What the member may work
 // on arrives through Next.
 //
-// The first member decides the group's mode, strategy and subscriptions. One
-// that differs gets a *ConflictError, one whose ID is taken message.ErrExists.
+// The first member that is no guest decides the group's mode, strategy and
+// subscriptions. One that differs gets a *ConflictError, one whose ID is taken
+// message.ErrExists.
 func (c *Coordinator) Join(ctx context.Context, w Member) (*Membership, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -199,12 +200,20 @@ func (c *Coordinator) nameLocked(g *group) string {
 	}
 }
 
-// accepts compares a member with the group it wants to join.
+// accepts compares a member with the group it wants to join, unless it may decide
+// what the group is.
 func (g *group) accepts(w *Member, strategy string) error {
 	if g.members[w.ID] != nil {
 		return fmt.Errorf("group: member %s of %s: %w", w.ID, g.name, message.ErrExists)
 	}
+	if w.Guest {
+		return nil
+	}
 	e := &ConflictError{Group: g.name, Member: w.ID, Other: g.anyone("")}
+	if e.Other == "" { // nobody but guests
+		g.mode, g.strategy, g.subs = w.Mode, strategy, w.Subscriptions
+		return nil
+	}
 	if g.mode != w.Mode {
 		e.What, e.Want, e.Have = "mode", w.Mode.String(), g.mode.String()
 		return e
@@ -220,11 +229,11 @@ func (g *group) accepts(w *Member, strategy string) error {
 	return nil
 }
 
-// anyone returns the first member in order besides one.
+// anyone returns the first member in order besides one, and no guest.
 func (g *group) anyone(besides string) string {
 	first := ""
-	for id := range g.members {
-		if id != besides && (first == "" || id < first) {
+	for id, m := range g.members {
+		if id != besides && !m.member.Guest && (first == "" || id < first) {
 			first = id
 		}
 	}

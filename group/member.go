@@ -58,6 +58,10 @@ type Member struct {
 	// DrainLimit is how long a revoked queue may stay unreleased before the
 	// member loses it. Zero is the coordinator's.
 	DrainLimit time.Duration
+	// Guest takes a seat and no queues: a guest settles, under the claim on its
+	// seat, what others were given. It agrees with every mode, strategy and
+	// subscription and decides none of them.
+	Guest bool
 }
 
 // normalise checks m and makes it the coordinator's own.
@@ -77,7 +81,10 @@ func (m *Member) normalise() error {
 		errs = append(errs, err)
 	}
 	m.Subscriptions = subs
-	if m.Mode != Clustering {
+	if m.Guest {
+		clear(m.Subscriptions)
+	}
+	if m.Guest || m.Mode != Clustering {
 		m.Strategy = nil
 	} else if m.Strategy == nil {
 		m.Strategy = Average()

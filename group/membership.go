@@ -204,8 +204,12 @@ func (m *Membership) Abandon(cause error) {
 // takes effect at once. In a group of several the old subscriptions stay in
 // force until every member has asked for the same new ones; a member that asks
 // for others meanwhile gets a *ConflictError, and asking for those in force
-// withdraws. The error is Err's once the seat is over.
+// withdraws. A guest's error is message.ErrUnsupported, and everybody's is Err's
+// once the seat is over.
 func (m *Membership) Resubscribe(subs map[string]string) error {
+	if m.member.Guest {
+		return fmt.Errorf("group: guest %s of %s subscribes: %w", m.member.ID, m.member.Group, message.ErrUnsupported)
+	}
 	own, err := subscriptions(subs)
 	if err != nil {
 		return err
@@ -228,7 +232,7 @@ func (m *Membership) Resubscribe(subs map[string]string) error {
 // disputeLocked looks for a member that wants a change to something else.
 func (m *Membership) disputeLocked(own map[string]string) error {
 	for id, o := range m.g.members {
-		if _, changes := differ(o.subs, m.g.subs); o == m || o.leaving || !changes {
+		if _, changes := differ(o.subs, m.g.subs); o == m || o.leaving || o.member.Guest || !changes {
 			continue
 		}
 		if topic, found := differ(own, o.subs); found {
@@ -243,7 +247,7 @@ func (m *Membership) disputeLocked(own map[string]string) error {
 func (c *Coordinator) agreeLocked(g *group) {
 	var wanted map[string]string
 	for _, m := range g.members {
-		if m.leaving {
+		if m.leaving || m.member.Guest {
 			continue
 		}
 		if wanted == nil {

@@ -49,7 +49,7 @@ type draft struct {
 	version uint64
 	mode    Mode
 	subs    map[string]string
-	members []*Membership // sorted by ID, without those who leave
+	members []*Membership // sorted by ID, without guests and those who leave
 	ids     []string
 
 	epoch  uint64
@@ -73,7 +73,7 @@ func (c *Coordinator) beginPlan(g *group) *draft {
 	g.dirty = false
 	d := &draft{group: g.name, version: g.version, mode: g.mode, subs: g.subs}
 	for _, m := range g.members {
-		if !m.leaving {
+		if !m.leaving && !m.member.Guest {
 			d.members = append(d.members, m)
 		}
 	}

@@ -17,6 +17,7 @@ type MemberInfo struct {
 	Subscriptions map[string]string
 	Joined        time.Time
 	Leaving       bool
+	Guest         bool
 	Claims        []Claim // sorted by queue; those that drain included
 	Draining      int     // how many of them were revoked and not released
 }
@@ -65,7 +66,7 @@ func (c *Coordinator) Members(group string) []MemberInfo {
 	for _, m := range g.members {
 		i := MemberInfo{
 			ID: m.member.ID, Mode: g.mode, Strategy: g.strategy, Subscriptions: maps.Clone(g.subs),
-			Joined: m.joined, Leaving: m.leaving,
+			Joined: m.joined, Leaving: m.leaving, Guest: m.member.Guest,
 		}
 		for _, h := range m.held {
 			i.Claims = append(i.Claims, h.public())

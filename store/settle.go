@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/embermq/embermq/group"
 	"github.com/embermq/embermq/internal/plant"
@@ -70,7 +71,8 @@ func (s *Store) Standing(ctx context.Context, c group.Claim, q message.Queue) (m
 // Any other Retry and every DeadLetter is one record in the log that both keeps the
 // message and settles its original, as durable as the store's default promises;
 // ctx is looked at before it begins. Records that lie beside each other in vs
-// share an atomic group.
+// share an atomic group. Before a DeadLetter that names no lease, all that was
+// settled earlier is on disk: order holds through a crash.
 //
 // Under a claim that is over, and for a lease that is, nothing changes and the
 // error is ErrFenced; a verdict on a record that is settled already changes
@@ -97,7 +99,7 @@ func (s *Store) Settle(ctx context.Context, c group.Claim, vs ...message.Verdict
 			if progress.IsSpent(err) {
 				last := vs[done]
 				last.Kind, last.Reason = message.DeadLetter, reasonSpent
-				err = s.settleByRecord(ctx, c, []message.Verdict{last})
+				err = s.replace(ctx, c, []message.Verdict{last})
 				done++
 			}
 			if err != nil {
@@ -109,12 +111,25 @@ func (s *Store) Settle(ctx context.Context, c group.Claim, vs ...message.Verdict
 		for n < len(vs) && n < settleMost && !inMemory(&vs[n]) {
 			n++
 		}
-		if err := s.settleByRecord(ctx, c, vs[:n]); err != nil {
+		if err := s.replace(ctx, c, vs[:n]); err != nil {
 			return err
 		}
 		vs = vs[n:]
 	}
 	return nil
+}
+
+// replace settles by records. What was settled before a dead letter is on disk
+// before it, or a crash could bring a message back that its key's dead letter came
+// behind. A lease has no order to keep.
+func (s *Store) replace(ctx context.Context, c group.Claim, vs []message.Verdict) error {
+	if slices.ContainsFunc(vs, func(v message.Verdict) bool { return v.Kind == message.DeadLetter && v.Lease == 0 }) &&
+		!(plant.Enabled && plant.Is(plant.StoreBuriesFirst)) {
+		if err := s.progress.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	return s.settleByRecord(ctx, c, vs)
 }
 
 // settleMost is how many records one Settle appends at a time.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +65,10 @@ type ending struct {
 	stored bool // its Put has returned
 	tried  bool // somebody may have settled it for good
 	ended  bool // … has, and that was synced
+	failed bool // there was a verdict that may have made it a dead letter
+	// behind are those that the group had settled for good when the first such
+	// verdict made this one a dead letter. With it they stay settled.
+	behind []string
 }
 
 // settler consumes topic t with group g and topic u with group u, which leases.
@@ -253,6 +258,11 @@ func (w *settler) verdict() error {
 	switch w.rnd.IntN(7) {
 	case 0:
 		v.Kind = message.DeadLetter
+		w.note(r.UniqueID(), func(e *ending) {
+			if !e.failed {
+				e.behind = w.ackedOf("t")
+			}
+		})
 	case 1:
 		v.After = -1
 	case 2:
@@ -263,7 +273,18 @@ func (w *settler) verdict() error {
 		v.Kind = message.Done
 		return w.done(r.UniqueID(), func() error { return w.s.Settle(ctx, w.seat.Claim(), v) })
 	}
+	w.note(r.UniqueID(), func(e *ending) { e.failed = true })
 	return w.s.Settle(ctx, w.seat.Claim(), v)
+}
+
+// ackedOf are the messages of a topic that were settled and not synced yet.
+func (w *settler) ackedOf(topic string) (ids []string) {
+	for _, id := range w.acked {
+		if strings.HasPrefix(id, topic+"-") {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (w *settler) lease() error {
@@ -333,7 +354,7 @@ func (w *settler) verify() error {
 	if n := w.s.Timers().Len(); n > 0 {
 		return fmt.Errorf("%d timers are pending", n)
 	}
-	places := map[string]int{}
+	places, buried := map[string]int{}, []string{}
 	for name, topic := range settleTopics {
 		for _, topic := range []string{topic, message.PrefixRetry + name} {
 			open, err := w.waiting(name, message.Queue{Topic: topic})
@@ -349,6 +370,16 @@ func (w *settler) verify() error {
 				return err
 			}
 			places[d.ID]++
+			if name == "g" {
+				buried = append(buried, d.ID)
+			}
+		}
+	}
+	for _, id := range buried {
+		for _, earlier := range w.known[id].behind {
+			if places[earlier] > 0 {
+				return fmt.Errorf("%s is back although it was settled before the dead letter %s", earlier, id)
+			}
 		}
 	}
 	for id, e := range w.known {
@@ -370,6 +401,9 @@ func (w *settler) inspect(sim *crash.Sim) error {
 		return err
 	}
 	err := w.verify()
+	for id := range w.known { // what was lost may be decided in another order now
+		w.note(id, func(e *ending) { e.failed, e.behind = true, nil })
+	}
 	for range 10 {
 		if err == nil {
 			err = w.step()

@@ -11,7 +11,7 @@ import (
 // The crash test of verdicts finds what it is there for.
 func TestMutantsOfSettle(t *testing.T) {
 	defer plant.Set(plant.None)
-	for _, bug := range []plant.Bug{plant.StoreSettlesLater, plant.StorePlaceUnsynced} {
+	for _, bug := range []plant.Bug{plant.StoreSettlesLater, plant.StorePlaceUnsynced, plant.StoreBuriesFirst} {
 		t.Run(string(bug), func(t *testing.T) {
 			plant.Set(bug)
 			images := 0

@@ -105,6 +105,8 @@ const (
 	StoreSettlesLater Bug = "store: copy does not say what it settles"
 	// StorePlaceUnsynced relies on a first place that may still be lost.
 	StorePlaceUnsynced Bug = "store: first place not on disk"
+	// StoreBuriesFirst appends a dead letter ahead of what was settled before it.
+	StoreBuriesFirst Bug = "store: dead letter ahead of earlier settles"
 
 	// TimerEarly fires a timer a millisecond before it is due.
 	TimerEarly Bug = "schedule: fired early"

@@ -77,6 +77,7 @@ var table = []mutant{
 	{plant.StoreNoClamp, "store", "TestRecoveryClamp", ""},
 	{plant.StoreSettlesLater, "store", "TestSettleCrash", "-settle.images=3000"},
 	{plant.StorePlaceUnsynced, "store", "TestSettleCrash", "-settle.images=3000"},
+	{plant.StoreBuriesFirst, "store", "TestSettleCrash", "-settle.images=3000"},
 	{plant.StoreAnyFormat, "store", "TestI17FormatIsFrozen", ""},
 	{plant.StoreExpiresUnread, "store", "TestRetentionGuard", ""},
 	{plant.StoreCloseUnsaved, "store", "TestRecoveryClean", ""},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/embermq/embermq/commitlog"
 	"github.com/embermq/embermq/consumequeue"
+	"github.com/embermq/embermq/internal/clock"
 	"github.com/embermq/embermq/internal/fs"
 	"github.com/embermq/embermq/internal/kv"
 	"github.com/embermq/embermq/message"
@@ -91,3 +92,6 @@ func (w *watch) Waiting() bool { return w.waiting.Load() }
 
 // WithReserve sets the room that only the store's own records may use; -1 is none.
 func WithReserve(n int64) Option { return func(c *config) { c.reserve = n } }
+
+// NewLinger returns the wait of a watch that has found nothing.
+func NewLinger(c clock.Clock) func(come func() bool) { return (&linger{clock: c}).wait }

@@ -113,6 +113,7 @@ type watch struct {
 	change  sync.Mutex  // one Add, Remove or Close at a time; taken before topics.mu
 	closed  bool        // guarded by change
 	waiting atomic.Bool // somebody sleeps in Next
+	linger  linger      // of whoever is in Next
 
 	mu   sync.Mutex
 	qs   map[message.Queue]*watched
@@ -129,7 +130,7 @@ type watch struct {
 // A queue that does not exist is announced once too, reading it says why, and
 // again when it is made. A queue is also announced when its topic is deleted.
 func (s *Store) Watch(f message.Filter, qs ...message.Queue) message.Watch {
-	w := &watch{s: s, qs: make(map[message.Queue]*watched), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &watch{s: s, qs: make(map[message.Queue]*watched), wake: make(chan struct{}, 1), done: make(chan struct{}), linger: newLinger(&s.cfg.env)}
 	w.Add(f, qs...)
 	return w
 }
@@ -203,7 +204,9 @@ func (w *watch) mark(wd *watched) {
 	}
 }
 
-// Next waits until a watched queue has news and returns it. While it waits,
+// Next waits until a watched queue has news and returns it. In a stream of news it
+// stays awake between two of them, for a tenth of a millisecond at most, and lets
+// everybody else go first; otherwise it sleeps. While it waits,
 // InCache messages in an OnDisk store are synced, and so become visible, at
 // once. It ends with ctx's error, or with ErrClosed once the watch or the store
 // is closed. Only one goroutine may call it at a time.
@@ -223,6 +226,9 @@ func (w *watch) Next(ctx context.Context) (message.Queue, error) {
 		// after its append: one of the two starts the sync.
 		w.waiting.Store(true)
 		w.s.pokeVisible()
+		if w.linger.may && ctx.Err() == nil {
+			w.linger.wait(func() bool { return len(w.wake) > 0 })
+		}
 		err := w.sleep(ctx)
 		w.waiting.Store(false)
 		if err != nil {

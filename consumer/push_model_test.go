@@ -86,6 +86,9 @@ func (m *model) run() {
 			crashes++
 		}
 	}
+	if crashes == 0 {
+		m.crash()
+	}
 	for moves < 2 {
 		m.join()
 		sleep(time.Second)

@@ -43,6 +43,10 @@
 // to a waiting caller, or to the committer goroutine when all who wait are
 // asynchronous. See leader.go.
 //
+// A leader may yield so that others join. Whoever completes the crowd that it
+// waits for takes the lead over, and the one that yielded waits like the others.
+// See bet.go.
+//
 // # Concurrency
 //
 // All methods may be called by several goroutines at once. Lock order:

@@ -34,35 +34,45 @@ func (c *Coordinator) Apply(r *message.Record) {
 
 // parseLocked reads what a record in the half topic, or aside, says.
 func (c *Coordinator) parseLocked(r *message.Record) (h *half, ok bool) {
-	topic, _ := r.Property(message.PropRealTopic)
+	h = &half{row: row{pos: r.Position(), offset: r.Offset(), born: max(0, r.BornAt().UnixMilli()), shield: -1, size: int32(r.Size())}, fresh: -1}
+	topic, queue, text := "", "", ""
+	// One walk over the properties: all who wait for a sync wait for this.
+	for name, value := range r.Properties() {
+		switch name {
+		case message.PropRealTopic:
+			topic = value
+		case message.PropRealQueue:
+			queue = value
+		case message.PropProducerGroup:
+			h.group = value
+		case message.PropUniqKey:
+			text = value
+		case message.PropCheckImmunity:
+			h.shield = -1
+			if n, err := strconv.ParseInt(value, 10, 32); err == nil && n >= 0 {
+				h.shield = n * 1000
+			}
+		case message.PropTranChecks:
+			h.checks = 0
+			if n, err := strconv.ParseInt(value, 10, 32); err == nil && n > 0 {
+				h.checks = int32(n)
+			}
+		}
+	}
 	if topic == "" || len(topic) > 1<<15 || message.IsSystemTopic(topic) {
 		return nil, false
 	}
-	queue, _ := r.Property(message.PropRealQueue)
 	n, err := strconv.ParseInt(queue, 10, 32)
 	if err != nil || n < 0 {
 		return nil, false
 	}
-	h = &half{row: row{pos: r.Position(), offset: r.Offset(), born: max(0, r.BornAt().UnixMilli()), shield: -1, size: int32(r.Size())}, fresh: -1}
 	h.real = message.Queue{Topic: c.internLocked(topic), ID: int32(n)}
-	h.group, _ = r.Property(message.PropProducerGroup)
-	text := r.UniqueID()
 	if text == "" {
 		text = "@" + message.Hex16(h.pos)
 	}
 	var hashed bool
 	if h.id, hashed = ids.Of(text); hashed {
 		h.text = strings.Clone(text)
-	}
-	if s, ok := r.Property(message.PropCheckImmunity); ok {
-		if n, err := strconv.ParseInt(s, 10, 32); err == nil && n >= 0 {
-			h.shield = n * 1000
-		}
-	}
-	if s, ok := r.Property(message.PropTranChecks); ok {
-		if n, err := strconv.ParseInt(s, 10, 32); err == nil && n > 0 {
-			h.checks = int32(n)
-		}
 	}
 	return h, true
 }

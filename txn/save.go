@@ -40,7 +40,7 @@ func (c *Coordinator) Freeze(m message.Mark) func() error {
 		f.pages[n] = o.page(n)
 	}
 	clear(o.dirty)
-	f.mark = markRow{mark: m, most: o.most, count: len(o.ring), next: o.next}
+	f.mark = markRow{mark: m, most: o.most, count: len(o.ring), next: o.next()}
 	c.mu.fresh, c.mu.dead, c.mu.sunk = nil, make(map[int64]struct{}), make(map[string]bool)
 	c.mu.frozen = f
 	return func() error { return c.save(f) }

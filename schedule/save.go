@@ -49,6 +49,7 @@ func (s *Schedule) Freeze(m message.Mark) func() error {
 	s.mu.epoch++
 	s.mu.frozen = f
 	s.wantSave.Store(false)
+	s.roomLocked()
 	return func() error { return s.save(f) }
 }
 
@@ -99,6 +100,7 @@ func (s *Schedule) save(f *frozen) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.restoreLocked()
+		s.roomLocked()
 		return fmt.Errorf("schedule: save: %w", err)
 	}
 	s.mu.Lock()

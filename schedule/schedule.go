@@ -26,6 +26,7 @@ type Schedule struct {
 	pending  atomic.Int64 // timers that are pending, in memory or not
 	memory   atomic.Int64 // those in memory
 	wantSave atomic.Bool
+	crowded  atomic.Bool // see Crowded
 	counts   counts
 
 	background context.Context
@@ -68,6 +69,7 @@ type Schedule struct {
 		// mu compares it before and after: a timer may leave memory only when it
 		// has changed.
 		gen   uint64
+		room  chan struct{} // closed when crowded ends; nil when nobody waits
 		saved message.Mark
 		isNew bool // nothing usable was saved
 
@@ -154,6 +156,7 @@ func (s *Schedule) clearLocked() {
 	m.unresolved, m.broken = nil, nil
 	m.sleeping = never
 	s.base, s.ahead = -1, 0
+	s.roomLocked()
 	s.pending.Store(0)
 	s.memory.Store(0)
 }
@@ -318,8 +321,21 @@ func (s *Schedule) buryLocked(k key, id ident) {
 }
 
 func (s *Schedule) fullLocked() {
-	if len(s.mu.fresh)+len(s.mu.dead) >= s.o.Dirty {
+	n := len(s.mu.fresh) + len(s.mu.dead)
+	if n >= s.o.Dirty {
 		s.wantSave.Store(true)
+	}
+	if n >= 2*s.o.Dirty {
+		s.crowded.Store(true)
+	}
+}
+
+// roomLocked ends what Crowded says.
+func (s *Schedule) roomLocked() {
+	s.crowded.Store(false)
+	if s.mu.room != nil {
+		close(s.mu.room)
+		s.mu.room = nil
 	}
 }
 
@@ -350,6 +366,25 @@ func (s *Schedule) killLocked(t *timer) {
 	}
 	s.forgetLocked(t)
 	s.countLocked(t.topic, t.pos, -1)
+}
+
+// Crowded says that saves do not keep up: twice as much as is worth a save waits for
+// the next Freeze. Who brings more then should wait for the channel, or memory would
+// grow with what the disk cannot take. It is closed by the next Freeze, and when a
+// save fails, for nobody knows how long that will last. Otherwise it is nil.
+func (s *Schedule) Crowded() <-chan struct{} {
+	if !s.crowded.Load() {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.crowded.Load() {
+		return nil
+	}
+	if s.mu.room == nil {
+		s.mu.room = make(chan struct{})
+	}
+	return s.mu.room
 }
 
 // NeedsSave says that so much has changed that a checkpoint would do good.

@@ -477,3 +477,35 @@ func TestClockJumps(t *testing.T) {
 		require.GreaterOrEqual(t, d.StoredAtMillis(), k.due, "delivery %d is early", i)
 	}
 }
+
+// While saves do not keep up, who brings more is asked to wait: until the next
+// freeze, or until a save fails.
+func TestCrowded(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Dirty = 10 })
+	fill := func() <-chan struct{} {
+		for range 19 {
+			r.after("t", "x", time.Hour)
+		}
+		require.Nil(t, r.Crowded())
+		require.True(t, r.NeedsSave())
+		r.after("t", "x", time.Hour)
+		room := r.Crowded()
+		require.NotNil(t, room)
+		select {
+		case <-room:
+			require.Fail(t, "there is no room yet")
+		default:
+		}
+		return room
+	}
+	room := fill()
+	save := r.Freeze(r.log.mark())
+	<-room
+	require.Nil(t, r.Crowded())
+	room = fill() // beside the save
+	require.NoError(t, save())
+	require.NotNil(t, r.Crowded())
+	save = r.Freeze(r.log.mark())
+	<-room
+	require.NoError(t, save())
+}

@@ -177,7 +177,7 @@ func (s *Store) admit(ctx context.Context) error {
 		}
 		return err
 	}
-	return nil
+	return s.timersRoom(ctx)
 }
 
 // fill checks and encodes message i of n outside any lock, and resolves its queue

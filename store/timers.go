@@ -80,6 +80,26 @@ func (s *Store) route(p *putting, i int, m *message.Message) (to message.Queue, 
 	return r.Queue, r.Timer, nil
 }
 
+// timersRoom waits while more timers are put than checkpoints can save.
+func (s *Store) timersRoom(ctx context.Context) error {
+	room := s.timers.Crowded()
+	if room == nil || s.cfg.env.Manual {
+		return nil
+	}
+	select {
+	case s.nudge <- struct{}{}:
+	default:
+	}
+	select {
+	case <-room:
+		return nil
+	case <-s.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("store: wait for a checkpoint of the timers: %w", ctx.Err())
+	}
+}
+
 // timerWriter appends what the timers decide. It may use system topics and the
 // last room on the disk.
 type timerWriter struct{ s *Store }

@@ -26,7 +26,7 @@ type DB interface {
 const (
 	DefaultCatchUp  = 50_000
 	DefaultNear     = 50_000
-	DefaultDirty    = 100_000
+	DefaultDirty    = 50_000
 	DefaultBatch    = 512
 	DefaultRemember = 65_536
 	DefaultSleep    = time.Minute
@@ -54,7 +54,7 @@ type Options struct {
 	CatchUp int
 	// Near is how many timers each of the two lanes keeps in memory; 50,000.
 	Near int
-	// Dirty is how many changes may wait for a save before NeedsSave; 100,000.
+	// Dirty is how many changes may wait for a save before NeedsSave; 50,000.
 	Dirty int
 	// Batch is how many timers one append fires; 512.
 	Batch int

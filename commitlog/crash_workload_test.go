@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"sort"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,12 +48,72 @@ type workload struct {
 	clock *clock.Manual
 	seq   *Sequence
 	draft message.Message
-	count map[string]int
+
+	seed    uint64
+	short   bool          // everything is enumerated
+	death   int           // the one that comes next, from 1
+	opening bool          // an epoch opens its log
+	tried   map[tried]int // how many records were found; since the last death
+	failed  error         // of a fork
+	tally   *tally
+	// How the machine died last.
+	how     string
+	outcome crash.Outcome
 }
 
-func newWorkload(seed uint64, count map[string]int) *workload {
+const (
+	mostDeaths  = 6
+	mostBetween = 8 // operations between two forks
+	cutsOfFork  = 4
+)
+
+var deathNames = [mostDeaths + 1]string{"", "1st death", "2nd death", "3rd death", "4th death", "5th death", "6th death"}
+
+// tried is an image: its bytes, and where the log had to start.
+type tried struct {
+	print uint64
+	start int64
+}
+
+// tally counts what was tried.
+type tally struct {
+	images int // opened and compared
+	same   int // not opened, because one with the same bytes was
+	count  map[string]int
+}
+
+func newTally() *tally { return &tally{count: map[string]int{}} }
+
+func (t *tally) add(o *tally) {
+	t.images += o.images
+	t.same += o.same
+	for class, n := range o.count {
+		t.count[class] += n
+	}
+}
+
+// disk counts what a power cut did.
+func (t *tally) disk(o *crash.Outcome) {
+	for _, c := range [...]struct {
+		class string
+		n     int
+	}{
+		{"disk: pages lost", o.PagesOld}, {"disk: pages kept", o.PagesNew}, {"disk: pages with some stores", o.PagesPrefix},
+		{"disk: torn pages", o.PagesTorn}, {"disk: garbage pages", o.PagesGarbage}, {"disk: old lengths", o.SizesOld},
+		{"disk: new lengths", o.SizesNew}, {"disk: old names", o.NamesOld}, {"disk: new names", o.NamesNew},
+	} {
+		if c.n > 0 {
+			t.count[c.class]++
+		}
+	}
+}
+
+func newWorkload(seed uint64, t *tally) *workload {
 	rnd := rand.New(rand.NewPCG(seed, 7))
-	w := &workload{rnd: rnd, count: count, clock: manualClock(), aligned: rnd.IntN(3) == 0}
+	w := &workload{
+		seed: seed, rnd: rnd, clock: manualClock(), aligned: rnd.IntN(3) == 0, short: rnd.IntN(8) == 0,
+		tried: map[tried]int{}, tally: t,
+	}
 	w.o = Options{
 		SegmentSize: int64(4096 << rnd.IntN(3)), MaxUnsynced: int64(1024 << rnd.IntN(4)),
 		OnDisk: rnd.IntN(3) > 0, Manual: true, Clock: w.clock, DiskReserve: -1,
@@ -67,9 +128,10 @@ func (b *broken) Error() string { return b.text }
 
 func brokenf(format string, args ...any) error { return &broken{fmt.Sprintf(format, args...)} }
 
-// chain runs up to six deaths, and on the way opens images images.
-func (w *workload) chain(seed uint64, images *int) error {
-	sim := crash.New(seed)
+// chain runs up to six deaths.
+func (w *workload) chain() error {
+	sim := crash.New(w.seed)
+	sim.Reuse()
 	root := sim.FS()
 	for _, dir := range []string{"commitlog", "ember"} {
 		if err := root.MkdirAll(dir); err != nil {
@@ -79,47 +141,127 @@ func (w *workload) chain(seed uint64, images *int) error {
 	if err := root.SyncDir("."); err != nil {
 		return err
 	}
-	for death := range 1 + w.rnd.IntN(6) {
-		if death > 0 || w.rnd.IntN(2) == 0 {
+	for deaths := 1 + w.rnd.IntN(mostDeaths); w.death < deaths; {
+		w.death++
+		clear(w.tried)
+		if w.death > 1 || w.rnd.IntN(2) == 0 {
 			sim.StopAfter(sim.Ops()+1+w.rnd.IntN(60), w.rnd.IntN(2) == 0)
 		}
-		if err := w.epoch(sim); err != nil {
+		sim.ForkAfter(w.untilFork(), w.fork)
+		err := w.epoch(sim)
+		if w.failed != nil {
+			return w.failed
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", sim.Name(), err)
 		}
-		var err error
-		if sim, err = w.die(sim, images); err != nil {
+		if sim, err = w.die(sim); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// die makes several images of the machine, checks each, and goes on with the last.
-func (w *workload) die(sim *crash.Sim, images *int) (*crash.Sim, error) {
+// untilFork is how many operations lie between two looks at a machine that lives.
+func (w *workload) untilFork() int {
+	if w.short {
+		return 1
+	}
+	return 1 + w.rnd.IntN(mostBetween)
+}
+
+// fork tries images of a machine that dies in an operation, while it goes on.
+func (w *workload) fork(died *crash.Sim) (next int) {
+	if w.failed = w.tryAll(died); w.failed != nil {
+		return 0
+	}
+	return w.untilFork()
+}
+
+func (w *workload) tryAll(died *crash.Sim) error {
+	c := *w
+	c.killed()
+	image := died.Kill()
+	if err := c.try(image); err != nil {
+		return err
+	}
+	image.Free()
+	if w.short || w.rnd.IntN(8) == 0 {
+		if err := w.enumerate(died); err != nil {
+			return err
+		}
+	}
+	if !w.short {
+		first := w.rnd.IntN(len(crash.Modes))
+		for i := range cutsOfFork {
+			c := *w
+			image := c.cut(died, crash.Modes[(first+3*i)%len(crash.Modes)])
+			if err := c.try(image); err != nil {
+				return err
+			}
+			image.Free()
+		}
+	}
+	died.Free()
+	return nil
+}
+
+// enumerate tries what a power cut can leave, all of it if that is not too much.
+func (w *workload) enumerate(died *crash.Sim) error {
+	limit := 16
+	if w.short {
+		limit = 256
+	}
+	for image := range died.Enumerate(limit) {
+		c := *w
+		c.kept, c.reverted = c.safe, false
+		if c.how = "enumerated"; image.Complete() {
+			w.tally.count["enumerated wholly"]++
+		}
+		if err := c.try(image); err != nil {
+			return err
+		}
+		image.Free()
+	}
+	return nil
+}
+
+// cut makes an image of a power cut.
+func (w *workload) cut(sim *crash.Sim, mode crash.Mode) *crash.Sim {
+	sim = sim.PowerCut(mode, w.rnd.Uint64())
+	w.kept, w.reverted = w.safe, false
+	w.how, w.outcome = "power cut", sim.Outcome()
+	return sim
+}
+
+// killed says that the process was killed.
+func (w *workload) killed() {
+	w.how, w.outcome = "kill", crash.Outcome{}
+	if w.reverted {
+		w.kept, w.reverted = w.safe, false // the kernel itself took back what it had
+	}
+}
+
+// die makes several images of the machine, tries each, and goes on with the last.
+func (w *workload) die(sim *crash.Sim) (*crash.Sim, error) {
+	w.opening = false
 	model := *w
 	for range 3 {
 		*w = model
 		next := sim
-		if w.rnd.IntN(3) == 0 {
+		switch w.rnd.IntN(12) {
+		case 0, 1, 2, 3:
 			next = next.Kill()
-			w.count["kill"]++
-			if w.reverted {
-				w.kept = w.safe // the kernel itself took back what it had
-			}
-		} else {
-			if w.rnd.IntN(8) == 0 {
-				next = next.Kill()
-			}
-			next = next.PowerCut(crash.Modes[w.rnd.IntN(len(crash.Modes))], w.rnd.Uint64())
-			w.count["power cut"]++
-			w.kept = w.safe
+			w.killed()
+		case 4:
+			next = w.cut(next.Kill(), crash.Modes[w.rnd.IntN(len(crash.Modes))])
+		default:
+			next = w.cut(next, crash.Modes[w.rnd.IntN(len(crash.Modes))])
 		}
-		*images++
-		w.reverted = false
 		died := *w
 		if w.rnd.IntN(4) > 0 {
-			if err := w.inspect(next); err != nil {
-				return nil, fmt.Errorf("%s: %w", next.Name(), err)
+			if err := w.try(next); err != nil {
+				return nil, err
 			}
 			if w.rnd.IntN(3) == 0 {
 				return next, nil
@@ -127,9 +269,8 @@ func (w *workload) die(sim *crash.Sim, images *int) (*crash.Sim, error) {
 			continue
 		}
 		// Look at a copy; the chain may go on without recovery having been done.
-		probe := next.Kill()
-		if err := w.inspect(probe); err != nil {
-			return nil, fmt.Errorf("%s: %w", probe.Name(), err)
+		if err := w.try(next.Kill()); err != nil {
+			return nil, err
 		}
 		if w.rnd.IntN(3) == 0 {
 			*w = died
@@ -138,21 +279,44 @@ func (w *workload) die(sim *crash.Sim, images *int) (*crash.Sim, error) {
 	}
 	// A machine that goes on as it is: the process died, nothing else.
 	*w = model
-	if w.reverted {
-		w.kept, w.reverted = w.safe, false
-	}
+	w.killed()
 	return sim.Kill(), nil
 }
 
+// try opens an image and compares it with what had to survive. One with the bytes
+// of an image that was tried since the last death is no new one, and is opened
+// only if it has to hold more than was found then.
+func (w *workload) try(sim *crash.Sim) error {
+	same := tried{sim.Print(), w.start}
+	if n, ok := w.tried[same]; ok && n >= w.kept {
+		w.tally.same++
+		return nil
+	}
+	w.tally.images++
+	w.tally.count[w.how]++
+	w.tally.count[deathNames[w.death]]++
+	w.tally.disk(&w.outcome)
+	if w.opening {
+		w.tally.count["died in Open"]++
+	}
+	if err := w.inspect(sim, same); err != nil {
+		return fmt.Errorf("%s: %w", sim.Name(), err)
+	}
+	return nil
+}
+
 // inspect opens an image and compares.
-func (w *workload) inspect(sim *crash.Sim) error {
+func (w *workload) inspect(sim *crash.Sim, same tried) error {
+	sim.SetMap(w.rnd.IntN(4) == 0)
 	if err := w.open(sim); err != nil {
 		return err
 	}
 	if err := w.compare(); err != nil {
 		return err
 	}
+	w.tried[same] = len(w.records)
 	if w.rnd.IntN(2) == 0 {
+		w.tally.count["appended again"]++
 		if err := w.append(); err != nil {
 			return err
 		}
@@ -187,7 +351,7 @@ func (w *workload) open(sim *crash.Sim) error {
 	if err != nil && w.faulty && !sim.Stopped() && !errors.Is(err, message.ErrCorrupt) {
 		// The next opener is told of a sync that failed under the last one. Open
 		// refuses then; it has promised nothing yet, so it may be tried again.
-		w.count["sync error in Open"]++
+		w.tally.count["sync error in Open"]++
 		l, err = Open(root.Sub("commitlog"), root.Sub("ember"), w.o)
 	}
 	if err != nil {
@@ -248,12 +412,12 @@ func (w *workload) compare() error {
 	case rec.Clean:
 		class = "clean"
 	}
-	w.count[class]++
+	w.tally.count[class]++
 	if rec.SegmentsDeleted > 0 {
-		w.count["segment deleted"]++
+		w.tally.count["segment deleted"]++
 	}
 	if rec.Rewritten > 0 {
-		w.count["tail rewritten"]++
+		w.tally.count["tail rewritten"]++
 	}
 	w.records = w.records[:n:n]
 	w.safe, w.kept = n, n
@@ -270,14 +434,22 @@ func (w *workload) epoch(sim *crash.Sim) error {
 		}
 		return nil // the process is dead, and so is its error
 	}
+	w.opening = true
 	if err := w.open(sim); err != nil {
-		w.count["died in Open"]++
 		return stopped(err)
 	}
+	w.opening = false
 	if err := w.compare(); err != nil {
 		return stopped(err)
 	}
-	for range 4 + w.rnd.IntN(30) {
+	steps := 4 + w.rnd.IntN(30)
+	if w.short {
+		steps = 1 + w.rnd.IntN(4)
+	}
+	for range steps {
+		if w.failed != nil {
+			return nil
+		}
 		var err error
 		switch k := w.rnd.IntN(24); {
 		case k == 0:
@@ -312,7 +484,7 @@ func (w *workload) epoch(sim *crash.Sim) error {
 			err = w.append()
 		}
 		if (errors.Is(err, message.ErrPoisoned) || w.log.Poison() != nil) && !sim.Stopped() {
-			w.count["poisoned"]++
+			w.tally.count["poisoned"]++
 			return nil
 		}
 		if err != nil {
@@ -428,7 +600,7 @@ func (w *workload) expire() error {
 		last := removed[len(removed)-1]
 		w.start = last.Base + last.Size
 		w.expired = w.mayStart[w.start]
-		w.count["expired"]++
+		w.tally.count["expired"]++
 	}
 	w.mayStart = nil
 	return nil
@@ -437,12 +609,7 @@ func (w *workload) expire() error {
 // report prints the counts in order.
 func report(tb testing.TB, count map[string]int) {
 	tb.Helper()
-	names := make([]string, 0, len(count))
-	for n := range count {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		tb.Logf("%8d %s", count[n], n)
+	for _, class := range slices.Sorted(maps.Keys(count)) {
+		tb.Logf("%9d %s", count[class], class)
 	}
 }

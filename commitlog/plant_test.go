@@ -20,14 +20,14 @@ func TestPlantedBugs(t *testing.T) {
 		t.Run(string(bug), func(t *testing.T) {
 			plant.Set(bug)
 			defer plant.Set(plant.None)
-			images := 0
-			for seed := uint64(1); images < limit; seed++ {
-				if err := newWorkload(seed, map[string]int{}).chain(seed, &images); err != nil {
-					t.Logf("found after %d images: %v", images, err)
+			n := newTally()
+			for seed := uint64(1); n.images < limit; seed++ {
+				if err := newWorkload(seed, n).chain(); err != nil {
+					t.Logf("found after %d images: %v", n.images, err)
 					return
 				}
 			}
-			t.Errorf("not found in %d images", images)
+			t.Errorf("not found in %d images", n.images)
 		})
 	}
 }

@@ -117,13 +117,17 @@ func (l *Log) progress() int64 {
 // Buffers for gathering and reading. Most are of readChunk bytes.
 const readChunk = 1 << 20
 
+// leastBuf is the smallest of them, so that in a log of small segments they do not
+// grow by and by.
+const leastBuf = 32 << 10
+
 var bufs = sync.Pool{New: func() any { return new([]byte) }}
 
 // getBuf returns a buffer of at least n bytes with arbitrary contents.
 func getBuf(n int) []byte {
 	p := bufs.Get().(*[]byte)
 	if cap(*p) < n {
-		return make([]byte, n)
+		return make([]byte, max(n, leastBuf))
 	}
 	return (*p)[:cap(*p)]
 }

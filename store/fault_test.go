@@ -129,6 +129,9 @@ func (l *life) look(s *store.Store) error {
 const changes = fs.OpCreate | fs.OpWrite | fs.OpTruncate | fs.OpPreallocate | fs.OpSyncData | fs.OpSync | fs.OpSyncDir | fs.OpSyncFS |
 	fs.OpRename | fs.OpLink | fs.OpRemove | fs.OpMkdir
 
+// anySync are the operations that make something durable.
+const anySync = fs.OpSyncData | fs.OpSync | fs.OpSyncDir | fs.OpSyncFS
+
 // fault is a way to fail: with what, for how long, and what a failed sync leaves.
 type fault struct {
 	name    string
@@ -155,6 +158,7 @@ var faults = []fault{
 // acknowledged stays readable, and the next Open on a healthy disk has all of it,
 // after a kill and after a power cut.
 func TestEveryOperationFails(t *testing.T) {
+	lives, syncs := 0, 0 // lives with a failure, and those in which a sync failed
 	for i, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			total := 0
@@ -166,20 +170,24 @@ func TestEveryOperationFails(t *testing.T) {
 				step = 1
 			}
 			for n := 1; ; n += step {
-				ops := oneFails(t, f, n)
+				ops, what := oneFails(t, f, n)
 				if ops < n {
 					total = ops
 					break
 				}
+				if lives++; what&anySync != 0 {
+					syncs++
+				}
 			}
-			t.Logf("%d operations, every %d. failed", total, *faultStep)
+			t.Logf("%d operations, every %d. failed", total, step)
 			require.Greater(t, total, 200)
 		})
 	}
+	t.Logf("%d failures in %d ways, %d of them of a sync: about %d sites of a sync in each way", lives, len(faults), syncs, syncs/len(faults))
 }
 
-// oneFails lets operation n fail and returns how many there were.
-func oneFails(t *testing.T, way fault, n int) (ops int) {
+// oneFails lets operation n fail and returns how many there were, and which it was.
+func oneFails(t *testing.T, way fault, n int) (ops int, what fs.Op) {
 	cause := way.cause
 	t.Helper()
 	sim := crash.New(uint64(n))
@@ -197,6 +205,9 @@ func oneFails(t *testing.T, way fault, n int) (ops int) {
 		}
 		if way.forEver && cause == syscall.ENOSPC && strings.HasPrefix(name, "ember/meta/") {
 			return nil // meta waits for room until the caller's context ends
+		}
+		if ops == n {
+			what = op
 		}
 		failed = fmt.Sprintf("operation %d, %x of %s", n, op, name)
 		if op&(fs.OpSync|fs.OpSyncData) != 0 && cause == syscall.EIO && !way.forEver {
@@ -247,5 +258,5 @@ func oneFails(t *testing.T, way fault, n int) (ops int) {
 		checkOK(t, s)
 		require.NoError(t, s.Close(), failed)
 	}
-	return ops
+	return ops, what
 }

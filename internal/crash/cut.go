@@ -95,7 +95,7 @@ func (s *Sim) cutPage(n *inode, d *dirtyPage, old *page, events int, p *picker) 
 		}
 	}
 	if lo > 0 {
-		old = d.version(old, lo)
+		old = d.version(s, old, lo)
 	}
 	k, sectors := p.page(n, d, lo, hi)
 	switch {
@@ -112,7 +112,7 @@ func (s *Sim) cutPage(n *inode, d *dirtyPage, old *page, events int, p *picker) 
 	if i, ok := n.cache.find(d.idx); ok && k == len(d.stores) {
 		now = n.cache.refs[i].p
 	} else {
-		now = d.version(d.base, k)
+		now = d.version(s, d.base, k)
 	}
 	if sectors == allSectors {
 		if k == hi {
@@ -123,10 +123,7 @@ func (s *Sim) cutPage(n *inode, d *dirtyPage, old *page, events int, p *picker) 
 		return now
 	}
 	s.outcome.PagesTorn++
-	torn := new(page)
-	if old != nil {
-		*torn = *old
-	}
+	torn := s.copyPage(old)
 	for i := range sectorsPerPage {
 		if sectors&(1<<i) != 0 {
 			copy(torn[i*sectorSize:(i+1)*sectorSize], now[i*sectorSize:])
@@ -141,11 +138,8 @@ const (
 )
 
 // version is base after the first k stores.
-func (d *dirtyPage) version(base *page, k int) *page {
-	p := new(page)
-	if base != nil {
-		*p = *base
-	}
+func (d *dirtyPage) version(s *Sim, base *page, k int) *page {
+	p := s.copyPage(base)
 	for _, st := range d.stores[:k] {
 		if st.cut >= 0 {
 			clear(p[st.off:])
@@ -164,7 +158,7 @@ func (s *Sim) garble(n *inode, d *dirtyPage, p *picker) *page {
 		return nil
 	}
 	s.outcome.PagesGarbage++
-	g := new(page)
+	g := s.copyPage(nil)
 	if s.garbage == GarbageStale {
 		if stale := s.anyPage(p.r); stale != nil {
 			copy(g[from:], stale[from:])

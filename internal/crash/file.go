@@ -80,6 +80,9 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, f.fail("write", err)
 	}
+	if s.due() {
+		s.forkWithin(f.ino, func(f *file) { _, _ = f.WriteAt(p, off) })
+	}
 	half, err := s.begin()
 	if err != nil {
 		return 0, f.fail("write", err)
@@ -100,7 +103,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		s.onWrite(n.path, off, p[:k])
 	}
 	s.seq++
-	n.write(s.token, s.seq, p[:k], off)
+	n.write(s, p[:k], off)
 	for _, m := range s.mappings[f.ino] {
 		m.store(p[:k], off)
 	}
@@ -124,7 +127,7 @@ func (f *file) Truncate(size int64) error {
 	half, err := s.begin()
 	if err == nil && (!half || s.halfRandom().coin()) {
 		s.seq++
-		s.edit(f.ino).truncate(s.token, s.seq, size)
+		s.edit(f.ino).truncate(s, size)
 		for _, m := range s.mappings[f.ino] {
 			if size < int64(len(m.b)) {
 				clear(m.b[size:])
@@ -179,6 +182,9 @@ func (f *file) sync(op string, meta bool) error {
 	defer s.mu.Unlock()
 	if err := f.usable(false); err != nil {
 		return f.fail(op, err)
+	}
+	if s.due() {
+		s.forkWithin(f.ino, func(f *file) { _ = f.sync(op, meta) })
 	}
 	half, err := s.begin()
 	if err != nil {

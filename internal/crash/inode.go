@@ -1,9 +1,6 @@
 package crash
 
-import (
-	"bytes"
-	"slices"
-)
+import "slices"
 
 // inode is a file or a folder with both of its images.
 type inode struct {
@@ -95,31 +92,27 @@ func (n *inode) findDirty(idx int64) (int, bool) {
 }
 
 // writable returns the page of r for changing in place.
-func (r *ref) writable(token uint64) *page {
-	if r.own != token {
-		p := new(page)
-		if r.p != nil {
-			*p = *r.p
-		}
-		r.p, r.own = p, token
+func (r *ref) writable(s *Sim) *page {
+	if r.own != s.token {
+		r.p, r.own = s.copyPage(r.p), s.token
 	}
 	return r.p
 }
 
-func (n *inode) write(token uint64, seq int64, p []byte, off int64) {
+func (n *inode) write(s *Sim, p []byte, off int64) {
 	if len(p) == 0 {
 		return
 	}
-	data := bytes.Clone(p)
+	data := s.copyBytes(p)
 	end := off + int64(len(p))
-	n.cache.edit(token)
+	n.cache.edit(s.token)
 	for len(data) > 0 {
 		o := int(off % pageSize)
 		k := min(len(data), pageSize-o)
 		r, fresh := n.cache.at(off / pageSize)
 		d := n.touch(r.idx, r, fresh)
-		d.stores = append(d.stores, delta{seq: seq, data: data[:k], off: o, cut: -1})
-		copy(r.writable(token)[o:], data[:k])
+		d.stores = append(d.stores, delta{seq: s.seq, data: data[:k], off: o, cut: -1})
+		copy(r.writable(s)[o:], data[:k])
 		data, off = data[k:], off+int64(k)
 	}
 	if end > n.cache.size {
@@ -128,21 +121,21 @@ func (n *inode) write(token uint64, seq int64, p []byte, off int64) {
 	}
 }
 
-func (n *inode) truncate(token uint64, seq int64, size int64) {
+func (n *inode) truncate(s *Sim, size int64) {
 	if size == n.cache.size {
 		return
 	}
 	if size < n.cache.size {
-		n.cache.edit(token)
+		n.cache.edit(s.token)
 		i, _ := n.cache.find(size / pageSize)
 		kept := n.cache.refs[:i]
 		for _, r := range n.cache.refs[i:] {
 			o := int(max(0, size-r.idx*pageSize))
 			d := n.touch(r.idx, &r, false)
-			d.stores = append(d.stores, delta{seq: seq, off: o, cut: len(n.sizes)})
+			d.stores = append(d.stores, delta{seq: s.seq, off: o, cut: len(n.sizes)})
 			if o > 0 {
 				if r.p != nil {
-					clear(r.writable(token)[o:])
+					clear(r.writable(s)[o:])
 				}
 				kept = append(kept, r)
 			}

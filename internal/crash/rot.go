@@ -76,7 +76,7 @@ func (s *Sim) rot(name string, off, k int64, fn func(b []byte)) error {
 		im.edit(s.token)
 		r, _ := im.at(off / pageSize)
 		r.own = 0 // the images and the stores share pages, so each gets its own
-		p := r.writable(s.token)
+		p := r.writable(s)
 		fn(p[o : o+k])
 		if end := im.size - r.idx*pageSize; end < pageSize {
 			clear(p[end:])

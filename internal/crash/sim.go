@@ -28,6 +28,8 @@ type Sim struct {
 	stopAt  int
 	stopMid bool
 	stopped bool
+	forkAt  int
+	onFork  func(died *Sim) (n int)
 
 	capacity int64
 	garbage  Garbage
@@ -45,6 +47,11 @@ type Sim struct {
 	handles  map[int]int // open files of each inode
 	open     int
 	removed  int // names taken away since the last collect
+
+	// See Reuse and Free.
+	reuse, take bool
+	taken       []*page
+	chunk       []byte
 }
 
 // step is one death on the way to an image.
@@ -163,6 +170,7 @@ func (s *Sim) forkLocked(mode Mode, sub uint64) *Sim {
 		steps:    append(slices.Clip(s.steps), step{op: s.ops, mode: mode, sub: sub}),
 		inodes:   slices.Clone(s.inodes),
 		capacity: s.capacity, garbage: s.garbage, noMap: s.noMap,
+		reuse: s.reuse, take: s.reuse,
 	}
 	return c
 }
@@ -222,6 +230,9 @@ func (s *Sim) collect() {
 func (s *Sim) begin() (half bool, err error) {
 	if s.stopped {
 		return false, ErrStopped
+	}
+	if s.due() {
+		s.forkBefore()
 	}
 	s.ops++
 	if s.stopAt > 0 && s.ops >= s.stopAt {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/embermq/embermq/internal/fs"
+	"github.com/embermq/embermq/internal/plant"
 )
 
 // nameDigits is the length of a segment's name. On disk. Do not change.
@@ -296,7 +297,7 @@ func (ss *segments) create(base int64) (*segment, error) {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil {
+	if err == nil && !(plant.Enabled && plant.Is(plant.LogNameUnsynced) && base > 0) {
 		err = ss.dir.SyncDir(".")
 	}
 	if err != nil {

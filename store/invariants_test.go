@@ -27,7 +27,7 @@ func TestI03ServedStays(t *testing.T) {
 	for i, body := range numbered(1, 40) {
 		d := []message.Durability{message.InCache, message.InCache, message.InCache, message.OnDisk}[i%4]
 		m.clock.Advance(1)
-		s.PutAsync(ctx, &message.Message{Topic: "orders", Body: []byte(body), Durability: d})
+		put(t, s, &message.Message{Topic: "orders", Body: []byte(body), Durability: d})
 		if i%4 == 3 {
 			require.NoError(t, s.Sync(ctx))
 		}

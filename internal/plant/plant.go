@@ -49,6 +49,8 @@ const (
 	// LogEarlyWatermark saves the watermark before the sync that it tells of.
 	LogEarlyWatermark Bug = "commitlog: watermark ahead of the sync"
 
+	// LogNameUnsynced leaves the name of a further segment to chance.
+	LogNameUnsynced Bug = "commitlog: name of a new segment not synced"
 	// LogRotIsTail takes any bad record for the torn end of the log.
 	LogRotIsTail Bug = "commitlog: damage taken for a torn tail"
 

@@ -1,7 +1,8 @@
 // Package mutants is the test of the tests. Its table names mistakes that are
 // planted in the library (package plant), and for each the test that must fail
 // when it is compiled in; a second table names what the store promises, the tests
-// that check each promise, and a mistake that its check finds. Both are tests
+// that check each promise, and a mistake that its own check finds and those of the
+// other promises do not: the matrix of all of them is printed. Both are tests
 // themselves: a name that does not exist fails the build.
 //
 // # Adding a planted bug

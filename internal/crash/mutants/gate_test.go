@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/embermq/embermq/internal/plant"
 )
 
 var limit = flag.Duration("mutants.limit", 20*time.Second, "how long a test may take to find its planted bug")
@@ -97,22 +95,6 @@ func TestMutants(t *testing.T) {
 				t.Errorf("%s of %s does not find it (%.1f s, in time: %t): %.600s", m.test, m.folder, o.took.Seconds(), !o.late, o.said)
 			}
 			lines[i] = fmt.Sprintf("%-52s %5.1f s  %s/%s", m.bug, o.took.Seconds(), m.folder, m.test)
-		})
-	}
-}
-
-// TestMutantsOfInvariants demands that the check of each invariant finds its bug, and
-// passes without.
-func TestMutantsOfInvariants(t *testing.T) {
-	for _, v := range invariants {
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			o := programs.run(t, v.alone)
-			require.True(t, o.found, "%s of %s does not find %q: %.600s", v.alone.test, v.alone.folder, v.alone.bug, o.said)
-			sound := v.alone
-			sound.bug, sound.flags = plant.None, ""
-			o = programs.run(t, sound)
-			require.False(t, o.found, "%s fails without a bug: %.600s", sound.test, o.said)
 		})
 	}
 }

@@ -90,16 +90,16 @@ func TestInvariants(t *testing.T) {
 	var out strings.Builder
 	for i, v := range invariants {
 		require.Equal(t, fmt.Sprintf("I%d", i+1), v.name)
-		require.Contains(t, bugs, v.alone.bug, v.name)
-		require.Empty(t, taken[v.alone.bug], "%s and another have the bug %q", v.name, v.alone.bug)
-		taken[v.alone.bug] = v.name
+		require.Contains(t, bugs, v.bug, v.name)
+		require.Empty(t, taken[v.bug], "%s and another have the bug %q", v.name, v.bug)
+		taken[v.bug] = v.name
 		fmt.Fprintf(&out, "%-4s %s\n", v.name, v.says)
-		for _, where := range append([]string{v.alone.folder + "/" + v.alone.test}, v.also...) {
+		for _, where := range append([]string{"store/" + v.test}, v.also...) {
 			folder, test := filepath.ToSlash(filepath.Dir(where)), filepath.Base(where)
 			require.Contains(t, testsOf(t, folder), test, "%s: %s", v.name, where)
 			fmt.Fprintf(&out, "       %s\n", where)
 		}
-		fmt.Fprintf(&out, "       planted: %q\n", v.alone.bug)
+		fmt.Fprintf(&out, "       planted: %q\n", v.bug)
 	}
 	require.Len(t, invariants, 17)
 	t.Logf("invariants, their tests, and a bug that each finds:\n%s", out.String())
@@ -110,7 +110,7 @@ func TestInvariants(t *testing.T) {
 		row := slices.IndexFunc(strings.Split(string(page), "\n"), func(line string) bool { return strings.HasPrefix(line, "| "+v.name+" |") })
 		require.GreaterOrEqual(t, row, 0, "docs/testing.md has no row for %s", v.name)
 		line := strings.Split(string(page), "\n")[row]
-		require.Contains(t, line, v.alone.test, "docs/testing.md, %s", v.name)
-		require.Contains(t, line, string(v.alone.bug), "docs/testing.md, %s", v.name)
+		require.Contains(t, line, v.test, "docs/testing.md, %s", v.name)
+		require.Contains(t, line, string(v.bug), "docs/testing.md, %s", v.name)
 	}
 }

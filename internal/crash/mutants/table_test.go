@@ -28,6 +28,7 @@ var table = []mutant{
 	{plant.LogEarlyVisible, "commitlog", "TestCrash", logImages},
 	{plant.LogKeepHalfGroup, "commitlog", "TestCrash", logImages},
 	{plant.LogEarlyWatermark, "commitlog", "TestCrash", logImages},
+	{plant.LogNameUnsynced, "store", "TestI01AcknowledgedSurvives", ""},
 	{plant.LogRotIsTail, "store", "TestRecoveryRotBehindW", ""},
 
 	{plant.QueueAheadOfLog, "consumequeue", "TestCrash", "-crash.seeds=90"},

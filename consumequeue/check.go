@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"hash/crc32"
 	"io"
 	"strconv"
 
@@ -18,7 +19,11 @@ import (
 // entry that is only in memory, whose path is the queue's folder. The error is
 // ctx's or the file system's.
 func (s *Queues) Check(ctx context.Context, verify func(q message.Queue, offset int64, e Entry) error, report func(path string, off int64, reason string)) error {
-	c := &checker{s: s, verify: verify, report: report, buf: make([]byte, flushBuffer/EntrySize*EntrySize)}
+	c := &checker{s: s, verify: verify, buf: make([]byte, flushBuffer/EntrySize*EntrySize)}
+	c.report = func(path string, off int64, reason string) {
+		c.said++
+		report(path, off, reason)
+	}
 	if err := c.folders(); err != nil {
 		return err
 	}
@@ -68,6 +73,7 @@ type checker struct {
 	report func(path string, off int64, reason string)
 	buf    []byte
 	last   int64 // position of the last record seen in the queue
+	said   int   // damages reported
 }
 
 // folders looks for what RocketMQ's loader would stumble over.
@@ -189,6 +195,7 @@ func (c *checker) movedOn(q *Queue, base int64) bool {
 }
 
 func (c *checker) file(q *Queue, f *file, path string, start, fileEnd int64) error {
+	crc, said := uint32(0), c.said
 	for off := int64(0); off < c.s.o.FileSize; {
 		b := c.buf[:min(int64(len(c.buf)), c.s.o.FileSize-off)]
 		if _, err := f.f.ReadAt(b, off); isShort(err) {
@@ -196,6 +203,7 @@ func (c *checker) file(q *Queue, f *file, path string, start, fileEnd int64) err
 		} else if err != nil {
 			return err
 		}
+		crc = crc32.Update(crc, castagnoli, b)
 		for i := 0; i < len(b); i += EntrySize {
 			at := f.base + off + int64(i)
 			offset := at / EntrySize
@@ -212,6 +220,13 @@ func (c *checker) file(q *Queue, f *file, path string, start, fileEnd int64) err
 			}
 		}
 		off += int64(len(b))
+	}
+	// Damage that has a place of its own is told once.
+	if f.base+c.s.o.FileSize > fileEnd*EntrySize || c.said > said {
+		return nil
+	}
+	if want, ok := c.s.sumOf(q, f.base); ok && crc != want && !c.movedOn(q, f.base) {
+		c.report(path, 0, badSum)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package consumequeue
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -21,7 +22,7 @@ func (s *Queues) Delete(topic string) error {
 	}
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
-	if err := s.removeTopic(topic); err != nil {
+	if err := errors.Join(s.forgetSumsOf(topic), s.removeTopic(topic)); err != nil {
 		return fmt.Errorf("consumequeue: delete topic %s: %w", topic, err)
 	}
 	if err := s.fsys.SyncDir("."); err != nil && !isNotExist(err) {

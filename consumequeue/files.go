@@ -2,6 +2,7 @@ package consumequeue
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/embermq/embermq/internal/fs"
 )
@@ -28,7 +29,8 @@ type file struct {
 	fileKey
 	f          fs.File // nil while it is being opened
 	refs       int
-	doomed     bool // drop waits for it
+	doomed     bool        // drop waits for it
+	proven     atomic.Bool // it was compared with its checksum
 	prev, next *file
 }
 

@@ -17,15 +17,16 @@ var ErrDamaged = errors.New("consumequeue: queue is damaged and waits for its re
 type queueFlags uint16
 
 const (
-	flagInFiles  queueFlags = 1 << iota // the queue has at least one file
-	flagVerified                        // its files were compared with its ends
-	flagCleared                         // nothing but zeros lies behind fileEnd in its file
-	flagReady                           // it is in the flusher's list
-	flagDirty                           // it is in the list of queues with unsynced files
-	flagDamaged                         // its files cannot be trusted
-	flagDead                            // it was deleted
-	flagNoFiles                         // its topic cannot be a folder's name
-	flagNewName                         // a file was made whose name may not be durable
+	flagInFiles   queueFlags = 1 << iota // the queue has at least one file
+	flagVerified                         // its files were compared with its ends
+	flagCleared                          // nothing but zeros lies behind fileEnd in its file
+	flagReady                            // it is in the flusher's list
+	flagDirty                            // it is in the list of queues with unsynced files
+	flagDamaged                          // its files cannot be trusted
+	flagDead                             // it was deleted
+	flagNoFiles                          // its topic cannot be a folder's name
+	flagNewName                          // a file was made whose name may not be durable
+	flagSumsStale                        // the checksums of its files are those of files that are gone
 )
 
 // Queue is the entries of one (topic, id). The dispatcher appends; anyone reads.
@@ -268,10 +269,17 @@ func (q *Queue) readFile(from, fileEnd int64, built uint32, dst []Entry) (int, e
 	if err != nil {
 		return 0, q.readError(from, base, built, err)
 	}
-	_, err = f.f.ReadAt(raw(dst), at-base)
+	proven, err := q.proven(f, fileEnd)
+	if err == nil && proven {
+		_, err = f.f.ReadAt(raw(dst), at-base)
+	}
 	q.s.files.release(f)
 	if err != nil {
 		return 0, q.readError(from, base, built, err)
+	}
+	if !proven {
+		q.blame(built, base, 0, badSum, nil)
+		return 0, q.damageNow()
 	}
 	unpack(dst)
 	for i := range dst {

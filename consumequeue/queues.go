@@ -38,6 +38,8 @@ type Options struct {
 	// calls Restore or RestoreAtEnd of the damaged queues for their records, in
 	// log order. It must stop when ctx ends. Nil leaves damaged queues damaged.
 	Rebuild func(ctx context.Context, qs []*Queue) error
+	// Sums keeps checksums of sealed files. Nil keeps none.
+	Sums Sums
 	// Clock times retries after errors.
 	Clock clock.Clock
 	// Manual starts no goroutine: the caller runs Step.

@@ -35,7 +35,8 @@ type target struct {
 	base, until int64
 	next        int64 // the offset that the next entry gets
 	buf         []byte
-	chunks      []*chunk // read-only: there is no file to write
+	memory      bool // no file can be written
+	chunks      []*chunk
 	err         error
 }
 
@@ -134,8 +135,26 @@ func (s *Queues) startRebuild() (run *rebuildRun, joined bool) {
 	return run, false
 }
 
-// rebuildDamaged rebuilds every queue that is damaged now, in one pass.
+// rebuildDamaged rebuilds every queue that is damaged now. On a disk that takes no
+// change their entries stay in memory, as far as that has room for them: the log can
+// be read, so its messages can.
 func (s *Queues) rebuildDamaged(ctx context.Context) error {
+	err := s.rebuildInto(ctx, s.o.ReadOnly)
+	if !errors.Is(err, errFiles) || s.o.ReadOnly {
+		return err
+	}
+	s.o.Logger.Warn("consumequeue: queue files cannot be written, memory takes their entries", "error", err)
+	if merr := s.rebuildInto(ctx, true); merr != nil {
+		return errors.Join(err, merr)
+	}
+	return nil
+}
+
+// errFiles says that files could not be removed or written.
+var errFiles = errors.New("consumequeue: rebuild")
+
+// rebuildInto rebuilds in one pass.
+func (s *Queues) rebuildInto(ctx context.Context, memory bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -145,9 +164,9 @@ func (s *Queues) rebuildDamaged(ctx context.Context) error {
 		if q.Damaged() == nil {
 			continue
 		}
-		t, err := s.begin(q)
+		t, err := s.begin(q, memory)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errFiles, err)
 		}
 		s.rebuild.targets[q] = t
 		qs = append(qs, q)
@@ -162,7 +181,7 @@ func (s *Queues) rebuildDamaged(ctx context.Context) error {
 	for _, q := range qs {
 		t := s.rebuild.targets[q]
 		if err := s.finish(t); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("%w: %w", errFiles, err))
 			continue
 		}
 		if err := q.expire(s.minPosition.Load()); err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, message.ErrNotFound) {
@@ -175,10 +194,15 @@ func (s *Queues) rebuildDamaged(ctx context.Context) error {
 
 // begin removes the queue's files and fixes what has to come back: everything
 // that is not in the tail. The dispatcher goes on appending behind it.
-func (s *Queues) begin(q *Queue) (*target, error) {
+//
+// In memory the files stay until somebody can write again; they count no more.
+func (s *Queues) begin(q *Queue, memory bool) (*target, error) {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
-	if !s.o.ReadOnly {
+	if memory {
+		s.files.drop(q, 0, maxOffset*EntrySize)
+	} else {
+		s.forgetSums(q)
 		if err := s.removeFiles(q); err != nil {
 			return nil, err
 		}
@@ -187,10 +211,16 @@ func (s *Queues) begin(q *Queue) (*target, error) {
 	defer q.mu.Unlock()
 	q.touchLocked()
 	q.flags &^= flagInFiles | flagCleared | flagVerified
+	if memory {
+		q.flags |= flagSumsStale
+	}
 	q.firstFile = -1
 	q.built++
 	base := min(q.start, q.fileEnd)
-	return &target{q: q, base: base, next: base, until: q.fileEnd}, nil
+	if need := (q.fileEnd - base) * EntrySize; memory && !s.o.ReadOnly && need > s.o.TailBudget-s.pool.bytes.Load() {
+		return nil, fmt.Errorf("consumequeue: queue %s needs %d bytes of memory: %w", q.name, need, message.ErrDiskFull)
+	}
+	return &target{q: q, base: base, next: base, until: q.fileEnd, memory: memory}, nil
 }
 
 // removeFiles deletes all queue files of q and nothing else.
@@ -241,7 +271,7 @@ func (q *Queue) RestoreAtEnd(e Entry) {
 
 func (t *target) add(e Entry) {
 	s := t.q.s
-	if s.o.ReadOnly {
+	if t.memory {
 		if n := len(t.chunks); n == 0 || t.chunks[n-1].full() {
 			t.chunks = append(t.chunks, s.pool.get(largestClass, t.next))
 		}
@@ -289,7 +319,7 @@ func (s *Queues) finish(t *target) error {
 	}
 	t.spill()
 	if t.err != nil && !q.dead() {
-		return fmt.Errorf("consumequeue: rebuild queue %s: %w", q.name, t.err)
+		return fmt.Errorf("queue %s: %w", q.name, t.err)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

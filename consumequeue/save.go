@@ -121,6 +121,7 @@ func (s *Queues) trim(t trim) {
 		return
 	}
 	s.files.drop(t.q, 0, t.to)
+	s.expireSums(t.q, t.to)
 	for base := from; base < t.to; base += s.o.FileSize {
 		err := s.fsys.Remove(dirName(t.q.name) + "/" + fileName(base))
 		if err != nil && !isNotExist(err) {
@@ -137,6 +138,8 @@ func (s *Queues) trim(t trim) {
 type dirtyFiles struct {
 	q          *Queue
 	from, last int64 // byte offsets of entries in the first and the last file
+	end        int64 // byte offset behind the last entry in files
+	built      uint32
 	newName    bool
 }
 
@@ -157,6 +160,7 @@ func (s *Queues) syncFiles() error {
 		err = s.syncEach(dirty)
 	}
 	if err == nil {
+		s.seal(dirty)
 		return nil
 	}
 	for _, d := range dirty {
@@ -173,7 +177,7 @@ func (s *Queues) takeDirty() []dirtyFiles {
 		q.mu.Lock()
 		if q.flags&flagDead == 0 {
 			last := max(q.fileEnd-1, q.unsynced) * EntrySize
-			dirty = append(dirty, dirtyFiles{q, q.unsynced * EntrySize, last, q.flags&flagNewName != 0})
+			dirty = append(dirty, dirtyFiles{q, q.unsynced * EntrySize, last, q.fileEnd * EntrySize, q.built, q.flags&flagNewName != 0})
 		}
 		q.flags &^= flagDirty | flagNewName
 		q.mu.Unlock()
@@ -358,6 +362,9 @@ func (s *Queues) Reset() error {
 	}
 	for _, q := range s.All() {
 		s.files.drop(q, 0, maxOffset*EntrySize)
+	}
+	if err := s.forgetSumsOf(""); err != nil {
+		return fmt.Errorf("consumequeue: reset: %w", err)
 	}
 	return s.removeTree()
 }

@@ -179,6 +179,7 @@ func (s *Store) openQueues() (err error) {
 		ReadOnly:     s.cfg.readOnly,
 		LiveWriter:   s.live,
 		Rebuild:      s.rebuildQueues,
+		Sums:         queueSums{s},
 		Clock:        s.cfg.env.Clock,
 		Logger:       s.cfg.logger,
 	})
@@ -258,6 +259,7 @@ func (s *Store) openMeta(g *gate) error {
 		return fmt.Errorf("store: open meta: %w", mapMeta(err))
 	}
 	s.db = db
+	s.metaReady.Store(db)
 	return nil
 }
 

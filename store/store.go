@@ -31,21 +31,22 @@ type Store struct {
 	imported   *imported   // while the directory is imported
 	rule       *importRule // nil without an import
 
-	log      *commitlog.Log
-	logReady atomic.Pointer[commitlog.Log] // log, for goroutines that start before it is open
-	db       *kv.DB
-	topics   *topics
-	queues   *consumequeue.Queues
-	progress *progress.Progress
-	groups   *group.Coordinator
-	index    *index.Index // nil without
-	timers   *schedule.Schedule
-	halves   *txn.Coordinator
-	dedupe   *dedupe.Window // nil without WithDedupe
-	levels   schedule.Levels
-	dispatch dispatcher
-	puttings sync.Pool // *putting
-	ids      *message.IDs
+	log       *commitlog.Log
+	logReady  atomic.Pointer[commitlog.Log] // log, for goroutines that start before it is open
+	db        *kv.DB
+	metaReady atomic.Pointer[kv.DB] // db, likewise
+	topics    *topics
+	queues    *consumequeue.Queues
+	progress  *progress.Progress
+	groups    *group.Coordinator
+	index     *index.Index // nil without
+	timers    *schedule.Schedule
+	halves    *txn.Coordinator
+	dedupe    *dedupe.Window // nil without WithDedupe
+	levels    schedule.Levels
+	dispatch  dispatcher
+	puttings  sync.Pool // *putting
+	ids       *message.IDs
 
 	full, tight  atomic.Bool  // the disk is at the Full, at the Clean watermark
 	checkpointed atomic.Int64 // log offset of the last saved checkpoint

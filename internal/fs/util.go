@@ -7,8 +7,13 @@ import (
 	"path"
 )
 
-// Read returns a whole file. The caller bounds its size by Stat beforehand when
-// the file is not its own.
+var errTooLong = errors.New("file is too long to be what its name says")
+
+// maxRead is more than any file that is read whole ever has.
+const maxRead = 64 << 20
+
+// Read returns a whole file. One of more than 64 MiB is refused: whoever made it so
+// long wants the memory of the process.
 func Read(fsys FS, name string) ([]byte, error) {
 	f, err := fsys.Open(name, ReadOnly)
 	if err != nil {
@@ -17,6 +22,9 @@ func Read(fsys FS, name string) ([]byte, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if size > maxRead {
+		return nil, errors.Join(&iofs.PathError{Op: "read", Path: fsys.Path(name), Err: errTooLong}, f.Close())
 	}
 	b := make([]byte, size)
 	n, err := f.ReadAt(b, 0)

@@ -23,6 +23,8 @@ const (
 	// QueueRemovesEarly removes expired queue files before the image that no
 	// longer names them is durable.
 	QueueRemovesEarly Bug = "queue-removes-early"
+	// QueueSumUnchecked reads sealed queue files without comparing their checksums.
+	QueueSumUnchecked Bug = "queue-sum-unchecked"
 	// OffsetsBeforeLog stores committed offsets without syncing the log first.
 	OffsetsBeforeLog Bug = "progress: offsets before log"
 	// OldSettlements obeys records that settle under an epoch that is over.

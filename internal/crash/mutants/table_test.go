@@ -34,6 +34,7 @@ var table = []mutant{
 	{plant.QueueAheadOfLog, "consumequeue", "TestCrash", "-crash.seeds=90"},
 	{plant.QueueSaveWithoutSync, "consumequeue", "TestCrash", "-crash.seeds=90"},
 	{plant.QueueBlankAhead, "consumequeue", "TestCrash", "-crash.seeds=90"},
+	{plant.QueueSumUnchecked, "store", "TestSealedQueueFiles", ""},
 	{plant.QueueRemovesEarly, "consumequeue", "TestCrash", "-crash.seeds=90"},
 
 	{plant.IndexAheadOfLog, "index", "TestCrash", "-index.seeds=40"},
@@ -82,5 +83,5 @@ var table = []mutant{
 	{plant.StoreAnyFormat, "store", "TestI17FormatIsFrozen", ""},
 	{plant.StoreExpiresUnread, "store", "TestRetentionGuard", ""},
 	{plant.StoreCloseUnsaved, "store", "TestRecoveryClean", ""},
-	{plant.StoreAnyEntry, "store", "TestWrongEntryIsRebuilt", ""},
+	{plant.StoreAnyEntry, "store", "TestI04EntryOfAnother", ""},
 }

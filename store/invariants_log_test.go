@@ -65,8 +65,13 @@ func TestI02StaleRecord(t *testing.T) {
 	first, second := fill("topic-a", sector-size), fill("topic-b", sector-size)
 	require.Zero(t, first.Position%sector)
 	require.Equal(t, first.Position+sector, second.Position)
-	m.kill(s)
 	require.NoError(t, m.sim.SwapSectors(firstSegment, first.Position, second.Position))
+	for _, at := range []int64{first.Position, second.Position} {
+		var r message.Record
+		_, err := s.Log().Record(at, sector, nil, &r)
+		require.ErrorIs(t, err, store.ErrCorrupt)
+	}
+	m.kill(s)
 	m.corrupt()
 }
 

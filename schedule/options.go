@@ -54,7 +54,8 @@ type Options struct {
 	CatchUp int
 	// Near is how many timers each of the two lanes keeps in memory; 50,000.
 	Near int
-	// Dirty is how many changes may wait for a save before NeedsSave; 50,000.
+	// Dirty is how many changes may wait for a save before NeedsSave, and half as
+	// many as may before Crowded; 50,000.
 	Dirty int
 	// Batch is how many timers one append fires; 512.
 	Batch int

@@ -96,8 +96,9 @@ type Entry struct {
 	Link bool // a symbolic link, which no room of ours ever makes
 }
 
-// Usage is the room on the file system: Free is what an unprivileged writer
-// still gets.
+// Usage is the room on the file system for an unprivileged writer: Free is what it
+// still gets, Total that and all that is used. Blocks kept for the system are in
+// neither, so that used space is the share that df prints.
 type Usage struct{ Total, Free int64 }
 
 // File is an open file.

@@ -182,7 +182,7 @@ func usage(f *os.File) (Usage, error) {
 	if unit == 0 {
 		unit = s.Bsize
 	}
-	return Usage{Total: int64(s.Blocks) * int64(unit), Free: int64(s.Bavail) * int64(unit)}, nil
+	return usageOf(int64(s.Blocks), int64(s.Bfree), int64(s.Bavail), int64(unit)), nil
 }
 
 // fileLock holds an open file description lock. It conflicts with another one

@@ -20,6 +20,5 @@ func usage(f *os.File) (Usage, error) {
 		}
 		break
 	}
-	// Bavail is negative on FreeBSD once the reserve is touched.
-	return Usage{Total: int64(s.Blocks) * int64(s.Bsize), Free: max(0, int64(s.Bavail)*int64(s.Bsize))}, nil
+	return usageOf(int64(s.Blocks), int64(s.Bfree), int64(s.Bavail), int64(s.Bsize)), nil
 }

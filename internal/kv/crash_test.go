@@ -226,12 +226,12 @@ func TestPowerCutDuringRecovery(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			var n int64 // the first cut may have taken everything
 			if ok {
-				var n int64
 				_, _ = fmt.Sscan(string(v), &n)
-				q.durable.Store(n)
-				q.begun.Store(n)
 			}
+			q.durable.Store(n)
+			q.begun.Store(n)
 			if err := q.work(d, int(q.begun.Load())+1, int(q.begun.Load())+4); err != nil {
 				return err
 			}

@@ -48,6 +48,9 @@ type DB struct {
 // behind.
 func Open(fsys fs.FS, o Options) (*DB, error) {
 	o = o.withDefaults()
+	if err := plausible(fsys); err != nil {
+		return nil, err
+	}
 	p := newPoison()
 	g := newGate(fsys, p, o.Clock, o.ReadOnly)
 	d := &DB{

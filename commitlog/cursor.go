@@ -177,7 +177,7 @@ func checkRecord(r *message.Record, b []byte, position int64, foreign bool) erro
 		return defectPosition
 	}
 	if foreign {
-		return r.VerifyBody()
+		return r.VerifyForeign()
 	}
 	if plant.Enabled && plant.Is(plant.LogSkipChecksum) {
 		return nil

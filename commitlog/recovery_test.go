@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"testing"
@@ -405,6 +406,48 @@ func TestImport(t *testing.T) {
 	require.True(t, l.Recovery().Import)
 	require.Equal(t, []Range{{0, s.ends[19]}}, l.Recovery().Foreign)
 	require.NoError(t, l.Close())
+}
+
+// TestImportTornName: the last record has no properties, and of its topic's name
+// only a part reached the disk. All lengths and the body's checksum fit.
+func TestImportTornName(t *testing.T) {
+	const topic = "orders"
+	for kept := range len(topic) + 1 {
+		t.Run(fmt.Sprintf("%d bytes of the name", kept), func(t *testing.T) {
+			s := newScene(t, 5, 5, true)
+			start, end := s.start(4), s.ends[4]
+			f, off := s.file(start)
+			b := make([]byte, end-start)
+			_, err := f.ReadAt(b, off)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			r, err := message.ParseRecord(b)
+			require.NoError(t, err)
+			b = b[:len(b)-len(r.PropertyBytes())]
+			binary.BigEndian.PutUint32(b, uint32(len(b)))
+			name := b[len(b)-2-len(topic):]
+			clear(name[kept:])
+			clear(name[len(topic):]) // the length of the properties
+			s.write(start, make([]byte, end-start))
+			s.write(start, b)
+			require.NoError(t, fs.RemoveAll(s.sim.FS(), "ember"))
+			require.NoError(t, s.sim.FS().MkdirAll("ember"))
+			s.o.Import = true
+			s.o.Found = 0
+			l, err := s.open(s.o)
+			require.NoError(t, err)
+			if kept == len(topic) {
+				require.Equal(t, s.texts, texts(t, l))
+				require.Equal(t, start+int64(len(b)), l.Recovery().End)
+				require.Zero(t, l.Recovery().CutBytes)
+			} else {
+				require.Equal(t, s.texts[:4], texts(t, l))
+				require.Equal(t, start, l.Recovery().End)
+				require.Positive(t, l.Recovery().CutBytes)
+			}
+			require.NoError(t, l.Close())
+		})
+	}
 }
 
 func TestAcceptLog(t *testing.T) {

@@ -156,6 +156,9 @@ func (d *Draft) build(f *frame, e *Envelope, sysFlag int32) error {
 	if f.topic == "" {
 		return &InvalidError{Field: "Topic", Reason: "empty"}
 	}
+	if strings.IndexByte(f.topic, 0) >= 0 {
+		return &InvalidError{Field: "Topic", Reason: "holds a NUL byte"}
+	}
 	// RocketMQ asks for more than 127 UTF-16 units. A topic of legal characters
 	// has as many bytes; for any other, bytes are what the length byte of V1
 	// must hold.

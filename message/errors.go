@@ -126,6 +126,7 @@ const (
 	DefectBody    Defect = "body length past the record's end"
 	DefectTopic   Defect = "topic length past the record's end"
 	DefectNoTopic Defect = "empty topic"
+	DefectName    Defect = "NUL byte in the topic"
 	DefectProps   Defect = "properties do not end with the record"
 	DefectNoSum   Defect = "checksum missing"
 	DefectSum     Defect = "checksum differs"

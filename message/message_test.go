@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -450,7 +451,44 @@ func TestRecordDefects(t *testing.T) {
 	r, err := ParseRecord(put(at+5, 'E'))
 	require.NoError(t, err)
 	require.Equal(t, DefectBodySum, r.VerifyBody())
+	require.Equal(t, DefectBodySum, r.VerifyForeign())
 	require.Equal(t, DefectSum, r.VerifyChecksum())
+}
+
+// A foreign record without properties that is torn in its topic's name has the
+// right lengths and the right body.
+func TestForeignTornInName(t *testing.T) {
+	const topic = "orders"
+	for kept := range len(topic) + 1 {
+		for _, name := range []string{topic, strings.Repeat("g", 200) + topic} {
+			b := bare(t, name)
+			end := len(b) - 2 // the length of the properties, zero
+			clear(b[end-len(topic)+kept : end])
+			r, err := ParseRecord(b)
+			require.NoError(t, err)
+			require.NoError(t, r.VerifyBody())
+			if kept == len(topic) {
+				require.NoError(t, r.VerifyForeign())
+				continue
+			}
+			require.Equal(t, DefectName, r.VerifyForeign(), "%d bytes of the name", kept)
+			require.ErrorIs(t, new(Draft).Encode(&Message{}, r.Queue(), nil), ErrInvalidMessage, "we write no such record")
+		}
+	}
+}
+
+// bare is a record as another program writes it: without properties.
+func bare(t *testing.T, topic string) []byte {
+	t.Helper()
+	var d Draft
+	require.NoError(t, d.Encode(&Message{Body: []byte("hello")}, Queue{Topic: topic}, nil))
+	d.Stamp(0, 0, 1)
+	r, err := ParseRecord(d.Bytes())
+	require.NoError(t, err)
+	b := slices.Clone(d.Bytes()[:d.Size()-len(r.PropertyBytes())])
+	binary.BigEndian.PutUint32(b, uint32(len(b)))
+	binary.BigEndian.PutUint16(b[len(b)-2:], 0)
+	return b
 }
 
 // Every single flipped bit is found by the structure or the checksum.

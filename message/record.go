@@ -348,7 +348,7 @@ func (r *Record) VerifyChecksum() error {
 	return nil
 }
 
-// VerifyBody compares the body with its own checksum, which is all that a
+// VerifyBody compares the body with its own checksum, the only one that a
 // foreign record has. An empty body has none. The error is DefectBodySum.
 func (r *Record) VerifyBody() error {
 	body := r.StoredBody()
@@ -356,6 +356,17 @@ func (r *Record) VerifyBody() error {
 		return DefectBodySum
 	}
 	return nil
+}
+
+// VerifyForeign checks what a record without our checksum can be checked by: the
+// body by its own checksum, and the topic, whose name holds no NUL byte. A record
+// without properties that is torn inside its topic's name has one, and all its
+// lengths fit. The error is DefectBodySum or DefectName.
+func (r *Record) VerifyForeign() error {
+	if strings.IndexByte(r.Topic(), 0) >= 0 {
+		return DefectName
+	}
+	return r.VerifyBody()
 }
 
 // OwnValue returns what follows the position in an EMBER_ property of this

@@ -146,7 +146,7 @@ func dumpSegment(f *os.File, size int64, yield func(row, error) bool) {
 
 func segmentRow(at int64, n int, r *message.Record) row {
 	is := "record"
-	switch err := errors.Join(r.VerifyBody(), sumError(r)); {
+	switch err := errors.Join(r.VerifyForeign(), sumError(r)); {
 	case r.Filler():
 		is = "filler"
 	case err != nil:

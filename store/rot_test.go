@@ -186,7 +186,7 @@ func TestI02BitRot(t *testing.T) {
 		sim := r.sim.Kill()
 		what, err := r.damage(sim, rnd)
 		require.NoError(t, err)
-		class, err := inTime(what, seed, func() (string, error) { return r.look(sim) })
+		class, err := inTime(fmt.Sprintf("-rot.seed=%d: %s", seed, what), func() (string, error) { return r.look(sim) })
 		if err != nil {
 			t.Fatalf("%s: %v\nreplay: go test ./store -run '^TestI02BitRot$' -rot.seed=%d", what, err, seed)
 		}
@@ -202,8 +202,8 @@ func TestI02BitRot(t *testing.T) {
 }
 
 // inTime ends the process, with all stacks, when f hangs.
-func inTime(what string, seed uint64, f func() (string, error)) (string, error) {
-	late := time.AfterFunc(60*time.Second, func() { panic(fmt.Sprintf("-rot.seed=%d hangs: %s", seed, what)) })
+func inTime(what string, f func() (string, error)) (string, error) {
+	late := time.AfterFunc(60*time.Second, func() { panic("hangs: " + what) })
 	defer late.Stop()
 	return f()
 }

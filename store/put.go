@@ -123,6 +123,9 @@ func (s *Store) prepareOne(ctx context.Context, m *message.Message) (*putting, e
 	if err == nil && p.newTopics {
 		err = s.makeTopics(ctx, p, []*message.Message{m})
 	}
+	if err == nil {
+		err = s.timersRoom(ctx, p)
+	}
 	if err != nil {
 		s.putPutting(p)
 		return nil, err
@@ -147,11 +150,16 @@ func (s *Store) prepare(ctx context.Context, ms []*message.Message) (*putting, e
 			return nil, err
 		}
 	}
+	var err error
 	if p.newTopics {
-		if err := s.makeTopics(ctx, p, ms); err != nil {
-			s.putPutting(p)
-			return nil, err
-		}
+		err = s.makeTopics(ctx, p, ms)
+	}
+	if err == nil {
+		err = s.timersRoom(ctx, p)
+	}
+	if err != nil {
+		s.putPutting(p)
+		return nil, err
 	}
 	return p, nil
 }
@@ -177,7 +185,7 @@ func (s *Store) admit(ctx context.Context) error {
 		}
 		return err
 	}
-	return s.timersRoom(ctx)
+	return nil
 }
 
 // fill checks and encodes message i of n outside any lock, and resolves its queue

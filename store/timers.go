@@ -80,8 +80,12 @@ func (s *Store) route(p *putting, i int, m *message.Message) (to message.Queue, 
 	return r.Queue, r.Timer, nil
 }
 
-// timersRoom waits while more timers are put than checkpoints can save.
-func (s *Store) timersRoom(ctx context.Context) error {
+// timersRoom waits while more timers are put than checkpoints can save. Messages
+// that do not wait for their time never wait for that.
+func (s *Store) timersRoom(ctx context.Context, p *putting) error {
+	if len(p.waits) == 0 || p.half != nil {
+		return nil
+	}
 	room := s.timers.Crowded()
 	if room == nil || s.cfg.env.Manual {
 		return nil

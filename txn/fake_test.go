@@ -21,9 +21,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	bg      = context.Background()
-	errDisk = kvtest.ErrDisk
-	day     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	bg  = context.Background()
+	day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
 // fakeLog is a log of whole records in memory. It is an Appender.

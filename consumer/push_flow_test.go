@@ -244,6 +244,44 @@ func TestPushReadErrors(t *testing.T) {
 	})
 }
 
+// absent is an engine that cannot say where queues begin and end.
+type absent struct {
+	*fake
+	away atomic.Bool
+}
+
+func (e *absent) Bounds(q message.Queue) (start, end int64, err error) {
+	if e.away.Load() {
+		return 0, 0, errNo
+	}
+	return e.fake.Bounds(q)
+}
+
+// Where a group begins is not decided while the engine does not answer, but tried
+// again.
+func TestPushStartIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, map[string]int{"orders": 1})
+		defer f.close(t)
+		f.putN(t, "orders", 10)
+		e := &absent{fake: f}
+		e.away.Store(true)
+		var s seen
+		p := consumer.NewPush(e, "billing", consumer.WithStart(message.Last()))
+		require.NoError(t, p.Subscribe("orders", nil, consumer.One(s.handle)))
+		r := run(p)
+		sleep(time.Minute)
+		e.away.Store(false)
+		sleep(time.Minute)
+		require.Zero(t, s.count())
+		f.putN(t, "orders", 2)
+		sleep(time.Second)
+		require.Equal(t, 2, s.count(), "what came behind the end of then")
+		require.EqualValues(t, 12, f.committed("billing", orders(0)))
+		r.stop(t)
+	})
+}
+
 // slowTail is an engine whose reads at the end of a queue take until end returns.
 type slowTail struct {
 	*fake

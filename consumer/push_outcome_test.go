@@ -207,6 +207,15 @@ func TestPushExpired(t *testing.T) {
 				f.put(t, m)
 			}
 			sleep(time.Minute)
+			var reasons []string
+			f.onSettle = func(vs []message.Verdict) error {
+				for _, v := range vs {
+					if v.Kind == message.DeadLetter {
+						reasons = append(reasons, v.Reason)
+					}
+				}
+				return nil
+			}
 			var s seen
 			p := consumer.NewPush(f, "billing", consumer.WithOrder(order), consumer.WithBatch(6))
 			failed := false
@@ -225,6 +234,7 @@ func TestPushExpired(t *testing.T) {
 			sleep(time.Minute)
 			r.stop(t)
 			require.ElementsMatch(t, []string{"b", "d", "f"}, f.bodies("%DLQ%billing"))
+			require.Equal(t, []string{"expired", "expired", "expired"}, reasons)
 			require.Equal(t, []string{"c"}, s.all())
 			require.EqualValues(t, 6, f.committed("billing", message.Queue{Topic: "orders"}))
 		})

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/group"
+	"github.com/embermq/embermq/internal/crash"
 	"github.com/embermq/embermq/message"
 	"github.com/embermq/embermq/progress"
 	"github.com/embermq/embermq/store"
@@ -141,6 +142,25 @@ func TestRedriveSurvivesKill(t *testing.T) {
 	require.NoError(t, l.s.Close())
 }
 
+// Some are sent to another topic: there, once, and no dead letters any more.
+func TestRedriveElsewhere(t *testing.T) {
+	l := newLab(t)
+	l.bury("orders", 6)
+	aside := l.fill("aside", 0)
+	n, err := l.s.DeadLetters().Redrive(ctx, "g", store.Redrive{To: "aside", Match: func(d *store.DeadLetter) bool { return d.OriginOffset%2 == 1 }})
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
+	l.kill()
+	var got []string
+	for _, r := range read(t, l.s, aside, 0, nil) {
+		got = append(got, string(r.Body()))
+	}
+	require.Equal(t, []string{"1", "3", "5"}, got)
+	require.Equal(t, 6, l.count("orders"), "the origin gets nothing")
+	require.Len(t, l.letters(), 3)
+	require.NoError(t, l.s.Close())
+}
+
 // Dead letters outlive their segments, but not their own time.
 func TestDeadLettersAreCarried(t *testing.T) {
 	l := newLab(t, store.WithSegmentSize(16<<10), store.WithMaxUnsynced(16<<10), store.WithRetention(time.Hour), store.WithDeadLetterRetention(10*time.Hour))
@@ -224,6 +244,46 @@ func TestMoveKeepsKeyOrder(t *testing.T) {
 	_, err = l.s.Move(ctx, "g", "narrow", "wide", 0)
 	require.ErrorIs(t, err, store.ErrBusy)
 	require.NoError(t, l.s.Close())
+}
+
+// A move that is killed anywhere goes on: in the end every message is in the other
+// topic once, in its order.
+func TestMoveSurvivesKill(t *testing.T) {
+	const all = 600 // more than are appended at a time
+	l := newLab(t, store.WithSegmentSize(1<<20))
+	q := l.fill("narrow", all)
+	wide := l.fill("wide", 0)
+	require.NoError(t, l.s.Commit(ctx, "g", map[message.Queue]int64{q: 0}))
+	var died []*crash.Sim
+	l.sim.ForkAfter(1, func(s *crash.Sim) int {
+		died = append(died, s)
+		return 1
+	})
+	n, err := l.s.Move(ctx, "g", "narrow", "wide", 0)
+	require.NoError(t, err)
+	require.Equal(t, all, n)
+	l.sim.ForkAfter(0, nil)
+	require.NoError(t, l.s.Close())
+	require.Greater(t, len(died), 3)
+	between := 0
+	for i, sim := range died {
+		l := &lab{t: t, sim: sim, clock: l.clock, opts: l.opts}
+		l.open()
+		done := l.count("wide")
+		if done > 0 && done < all {
+			between++
+		}
+		n, err := l.s.Move(ctx, "g", "narrow", "wide", 0)
+		require.NoError(t, err)
+		require.Equal(t, all, done+n, "killed in operation %d", i+1)
+		rs := read(t, l.s, wide, 0, nil)
+		require.Len(t, rs, all)
+		for at := range rs {
+			require.Equal(t, fmt.Sprint(at), string(rs[at].Body()), "killed in operation %d", i+1)
+		}
+		require.NoError(t, l.s.Close())
+	}
+	require.Positive(t, between, "no kill met the middle")
 }
 
 func TestLag(t *testing.T) {

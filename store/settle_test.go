@@ -200,6 +200,7 @@ func TestStaleClaimChangesNothing(t *testing.T) {
 	for _, kind := range []message.VerdictKind{message.Done, message.DoneThrough, message.Failed, message.Retry, message.DeadLetter} {
 		require.ErrorIs(t, l.s.Settle(ctx, old, on(q, kind, 1)), store.ErrFenced, "%v", kind)
 	}
+	require.EqualValues(t, 5, l.s.Groups().Stats().Refused, "each is counted")
 	_, err = l.s.Standing(ctx, old, old.Queue)
 	require.ErrorIs(t, err, store.ErrFenced)
 	require.Equal(t, message.Standing{Known: true, Committed: 1}, l.standing(c))

@@ -31,7 +31,7 @@ type handOver struct {
 	pending   map[string]bool // bodies of delayed messages that still wait
 	fired     int
 	cancelled int
-	levels    map[int]int // of the messages that wait
+	levels    map[int]int // of the messages that wait; 0: to a time of their own
 	undecided []string    // bodies of half messages
 }
 
@@ -104,7 +104,7 @@ func TestBroker(t *testing.T) {
 func (h *handOver) fill(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
-	began := time.Now().Add(-3 * time.Minute).Truncate(time.Second)
+	began := time.Now().Add(-6 * time.Minute).Truncate(time.Second)
 	h.clock = clock.NewManual(began)
 	e := env.Real()
 	e.Clock = h.clock
@@ -137,32 +137,34 @@ func (h *handOver) fill(t *testing.T) {
 	require.NoError(t, h.s.Close())
 }
 
-// delay puts 1,000 delayed messages in the three minutes before now: by six
-// levels and to times of their own, due from then to 25 seconds from now, some of
-// the latter cancelled.
+// delay puts 1,000 delayed messages in the six minutes before now: by nine levels
+// and to times of their own, due from then to 40 seconds from now, some of the
+// latter cancelled. While the puts take less than that, of most levels some wait.
 func (h *handOver) delay(t *testing.T, began time.Time) {
 	t.Helper()
 	ctx := t.Context()
 	h.pending, h.levels = make(map[string]bool), make(map[int]int)
 	now := time.Now().Truncate(time.Millisecond)
-	table := []time.Duration{time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute}
+	last := now.Add(40 * time.Second)
+	table := []time.Duration{time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second,
+		time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 5 * time.Minute}
 	due := make(map[string]time.Time)
 	level := make(map[string]int)
 	for i := range 1000 {
 		h.clock.Set(began.Add(time.Duration(i) * now.Sub(began) / 1000).Truncate(time.Millisecond))
 		m := &message.Message{Topic: "delayed", QueueID: int32(i % 4), Body: fmt.Appendf(nil, "m%d", i)}
 		if i%2 == 0 {
-			m.DelayLevel = 1 + i/2%6
+			m.DelayLevel = 1 + i/2%len(table)
 			due[string(m.Body)] = h.clock.Now().Add(table[m.DelayLevel-1])
 			level[string(m.Body)] = m.DelayLevel
-			if due[string(m.Body)].After(now.Add(20 * time.Second)) {
-				m.DelayLevel = 3 // no test waits for two minutes
+			if due[string(m.Body)].After(last) {
+				m.DelayLevel = 3 // no test waits for minutes
 				due[string(m.Body)], level[string(m.Body)] = h.clock.Now().Add(table[2]), 3
 			}
 		} else {
 			m.DeliverAt = h.clock.Now().Add(time.Duration(1+i*7919%25_000) * time.Millisecond)
 			if i%3 == 0 {
-				m.DeliverAt = now.Add(time.Duration(i*7919%25_000) * time.Millisecond)
+				m.DeliverAt = now.Add(time.Duration(i*7919%40_000) * time.Millisecond)
 			}
 			due[string(m.Body)] = m.DeliverAt
 		}
@@ -186,6 +188,8 @@ func (h *handOver) delay(t *testing.T, began time.Time) {
 			h.fired++
 		}
 	}
+	require.GreaterOrEqual(t, len(h.levels), 1+4, "times and four levels: %v", h.levels)
+	require.Positive(t, h.levels[0], "%v", h.levels)
 	require.Eventually(t, func() bool { return h.s.Timers().Len() == int64(len(h.pending)) }, 20*time.Second, 10*time.Millisecond,
 		"%d pending", len(h.pending))
 }

@@ -171,6 +171,39 @@ func TestWatermarks(t *testing.T) {
 	require.NoError(t, d.s.Close())
 }
 
+// A disk that fills takes young messages, but nothing that waits: neither for its
+// time nor for a verdict.
+func TestWatermarksSpareWhatWaits(t *testing.T) {
+	d := newDisk(t, store.WithRetention(72*time.Hour))
+	const n = 20
+	var halves []message.HalfID
+	for i := range n {
+		put(t, d.s, &message.Message{Topic: "late", Body: []byte{byte(i)}, Delay: 48 * time.Hour})
+		halves = append(halves, d.prepare("later", "x"))
+	}
+	for range 6 {
+		d.put10("t")
+	}
+	before := d.segments()
+	d.fill(86)
+	after := d.retain()
+	require.Greater(t, after[0], before[0], "young segments go, the one of what waits too")
+	require.EqualValues(t, n, d.s.Timers().Len())
+	require.EqualValues(t, n, d.s.Halves().Len())
+	d.sim.SetCapacity(1 << 40)
+	d.kill()
+	d.advance(48*time.Hour - time.Millisecond)
+	require.EqualValues(t, n, d.s.Timers().Len())
+	d.advance(time.Millisecond)
+	require.Equal(t, n, d.count("late"))
+	for _, id := range halves {
+		require.Equal(t, message.Committed, d.commit(id))
+	}
+	require.Equal(t, n, d.count("later"))
+	checkOK(t, d.s)
+	require.NoError(t, d.s.Close())
+}
+
 func must3[A, B any](a A, _ B, err error) A {
 	if err != nil {
 		panic(err)

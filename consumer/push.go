@@ -71,6 +71,7 @@ type pushState uint8
 
 const (
 	fresh pushState = iota
+	joins           // Run has begun; hands are not hired yet, for they would have nothing to wait on
 	serves
 	stops // no new handler calls
 	over

@@ -147,7 +147,7 @@ func (p *Push) pickLocked(h *hand) work {
 // stirLocked sends one more hand to look for work if there is some. That one sends
 // the next.
 func (p *Push) stirLocked() {
-	if p.waking || p.state == fresh || p.state == over || !p.hasWorkLocked() {
+	if p.waking || p.state < serves || p.state == over || !p.hasWorkLocked() {
 		return
 	}
 	if p.parked > 0 {

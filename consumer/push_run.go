@@ -50,7 +50,7 @@ func (p *Push) startRun(ctx context.Context) error {
 	if p.state != fresh {
 		return fmt.Errorf("consumer: run: %w", message.ErrClosed)
 	}
-	p.state = serves
+	p.state = joins
 	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.handling = context.WithoutCancel(ctx)
 	p.alarms = newAlarms(p.o.clock)
@@ -70,11 +70,12 @@ func (p *Push) serve(ctx context.Context) (err error) {
 	if err := p.join(); err != nil {
 		return err
 	}
-	p.crew.Go(func() { p.alarms.run(p.ctx) })
-	p.crew.Go(p.follow)
 	p.mu.Lock()
+	p.state = serves
 	p.stirLocked()
 	p.mu.Unlock()
+	p.crew.Go(func() { p.alarms.run(p.ctx) })
+	p.crew.Go(p.follow)
 
 	limit := p.o.push.stop
 	select {

@@ -142,3 +142,35 @@ func TestPushRetriesAndDeadLetter(t *testing.T) {
 		require.EqualValues(t, 16, f.committed("billing", message.Queue{Topic: "%RETRY%billing"}))
 	})
 }
+
+// eager calls the consumer while its Run is still asking for a watch.
+type eager struct {
+	*fake
+	call func()
+}
+
+func (e *eager) Watch(flt message.Filter, qs ...message.Queue) message.Watch {
+	e.call()
+	synctest.Wait()
+	return e.fake.Watch(flt, qs...)
+}
+
+// Who calls while Run begins makes nobody work before there is something to wait on.
+func TestPushIsCalledWhileItBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &eager{fake: newFake(t, map[string]int{"orders": 1})}
+		defer f.close(t)
+		f.put(t, &message.Message{Topic: "orders", Body: []byte("x")})
+		var s seen
+		p := consumer.NewPush(f, "billing")
+		require.NoError(t, p.Subscribe("orders", nil, consumer.One(func(_ context.Context, d *consumer.Delivery) error {
+			s.add(d)
+			return nil
+		})))
+		f.call = func() { p.Resume(message.Queue{Topic: "orders", ID: consumer.AllQueues}) }
+		r := run(p)
+		sleep(time.Second)
+		require.Equal(t, 1, s.count())
+		r.stop(t)
+	})
+}

@@ -109,6 +109,10 @@ func (s *Store) claim(dir string) (err error) {
 		return err
 	}
 	if !found && s.cfg.readOnly {
+		// A store whose FORMAT is gone is damaged, and not nothing.
+		if err := s.openFolders(dir, true); err == nil && errors.Is(s.vacant(), ErrCorrupt) {
+			return &CorruptError{Path: s.state.Path(formatName), Reason: "missing"}
+		}
 		return fmt.Errorf("store: %s holds no store: %w", s.root.Path("."), ErrNotFound)
 	}
 	if found {

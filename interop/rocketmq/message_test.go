@@ -51,7 +51,7 @@ func randomMessage(r *rand.Rand, topic string, f features) *message.Message {
 	}
 	if f.has(unicode) {
 		if f.has(tags) {
-			m.Tag = strings.ReplaceAll(text(r, 1, 20), "||", "|")
+			m.Tag = strings.ReplaceAll(text(r, 1, 20), "||", "|_")
 		}
 		if f.has(keys) {
 			m.Keys = append(m.Keys, word(r))

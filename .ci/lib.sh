@@ -71,6 +71,7 @@ install_tools() {
 	command -v mvn >/dev/null || missing+=(maven)
 	command -v xfs_io >/dev/null || missing+=(xfsprogs)
 	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+	command -v strace >/dev/null || missing+=(strace)
 	[ ${#missing[@]} -gt 0 ] || return 0
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 		echo "not installed: ${missing[*]}"

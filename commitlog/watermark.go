@@ -128,6 +128,12 @@ func (w *watermark) open(state fs.FS, found bool, s slot) error {
 	if !found {
 		return nil
 	}
+	// The slot that was read may be in the kernel's memory only, left by a process
+	// that was killed. It has to be on disk before the other one is written: a power
+	// cut would lose the one and tear the other.
+	if err := f.SyncData(); err != nil {
+		return fmt.Errorf("commitlog: sync watermark: %w", err)
+	}
 	return w.saveDurably()
 }
 

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -76,8 +75,6 @@ func (c *campaign) add(class string, n int) {
 // run goes through the seeds from 1 on until so many images were opened, and
 // returns the first seed that fails.
 func (c *campaign) run(images int) (seed uint64, err error) {
-	// A store that is opened leaves a lot of garbage behind, and lives in little.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var wg sync.WaitGroup
 	var next uint64
 	for range 2 * runtime.GOMAXPROCS(0) { // an open waits for Pebble's goroutines most of the time

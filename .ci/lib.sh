@@ -179,5 +179,5 @@ campaign() {
 		*) flags+=("$flag") ;;
 		esac
 	done
-	cd "$folder" && "$WORK/suites/${folder##*/}.test" "${flags[@]}"
+	cd "$folder" && GOMEMLIMIT=4GiB "$WORK/suites/${folder##*/}.test" "${flags[@]}"
 }

@@ -134,6 +134,11 @@ func (w *watermark) open(state fs.FS, found bool, s slot) error {
 	if err := f.SyncData(); err != nil {
 		return fmt.Errorf("commitlog: sync watermark: %w", err)
 	}
+	// Both slots get the W that is in force from now on: of two later saves one may be
+	// torn and the other lost, and an older slot's W would call a hole corruption.
+	if err := w.saveDurably(); err != nil {
+		return err
+	}
 	return w.saveDurably()
 }
 

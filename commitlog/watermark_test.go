@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/embermq/embermq/internal/crash"
+	"github.com/embermq/embermq/internal/fs"
 )
 
 // TestWatermarkOutlivesKillsAndCut: a kill tears a save, another kill leaves the
@@ -44,5 +45,26 @@ func TestWatermarkOutlivesKillsAndCut(t *testing.T) {
 			require.NoError(t, err, "%d %d %s", second, third, mode)
 			require.True(t, found)
 		}
+	}
+}
+
+// Of two later saves one may be torn and the other lost: the slot that is left must
+// not have an older W.
+func TestOpenGivesBothSlotsItsW(t *testing.T) {
+	sim := crash.New(1)
+	var w watermark
+	require.NoError(t, w.open(sim.FS(), false, slot{maxUnsynced: 1024}))
+	require.NoError(t, w.close())
+	s, found, err := readSlots(sim.FS())
+	require.NoError(t, err)
+	s.maxUnsynced = 2048
+	var again watermark
+	require.NoError(t, again.open(sim.FS(), found, s))
+	require.NoError(t, again.close())
+	b, err := fs.Read(sim.PowerCut(crash.KeepNone, 1).FS(), syncedName)
+	require.NoError(t, err)
+	for i := range 2 {
+		require.True(t, s.decode(b[i*slotSize:]))
+		require.EqualValues(t, 2048, s.maxUnsynced)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/embermq/embermq/internal/bet"
 )
 
 // Filling groups. A leader bets that those whom the last sync or write woke come
@@ -12,12 +14,9 @@ import (
 // one that yielded waits for a processor. Bets stop for a while when they are
 // lost, and when the host is busy and a yield takes a scheduler's time slice.
 
-// yielder remembers how bets went. It is guarded by Log.mu, but for synced.
+// yielder is the record of one kind of bet. It is guarded by Log.mu, but for synced.
 type yielder struct {
-	until  time.Time    // the host is busy: no yield before
-	slow   bool         // the last bet ended with a slow yield
-	lost   int          // bets in a row that were lost
-	skip   int          // so many leaders more do not bet
+	bet.Record
 	calm   int          // leaders that found their crowd complete
 	synced atomic.Int64 // nanoseconds that the last sync took
 }
@@ -29,23 +28,12 @@ const (
 	patiencePerGroup = 4 * time.Microsecond
 	longestPatience  = 100 * time.Microsecond
 	crowdPatience    = 4 * time.Microsecond // if no sync follows
-	// A single yield longer than that may mean that the processors are taken. One
-	// can be chance: there is none for shortPause times as long then, and after
-	// another one for yieldPause times as long, at most longestPause. So on a busy
-	// host at most one append in a hundred meets a slow yield, unless an append
-	// takes longer than half of it anyway.
-	slowYield    = 50 * time.Microsecond
-	timeSlice    = time.Millisecond // no chance any more
-	shortPause   = 10
-	yieldPause   = 200
-	longestPause = 10 * time.Second
-	// After n lost bets in a row 2ⁿ-2 leaders do not bet, up to this n.
-	mostLost = 6
+	// A yield that takes longer is no chance. So on a busy host at most one append in a
+	// hundred meets a slow yield, unless an append takes longer than half of it anyway.
+	timeSlice = time.Millisecond
 	// So often a leader whose crowd is complete asks with one yield whether it has
 	// grown: producers that wait for a processor are not seen otherwise.
 	probeEvery = 128
-	// After so many yields any clock has moved, unless it is a test's own.
-	stillYields = 100
 )
 
 // betLocked yields while fewer have gathered than could, and reports whether the
@@ -72,22 +60,21 @@ func (l *Log) betLocked() (leads bool) {
 			return true
 		}
 		expected, patience = here+1, 0
-	case y.skip > 0:
-		y.skip--
+	case y.Pass():
 		return true
 	}
 	now := l.o.Clock.Now()
-	if now.Before(y.until) {
+	if y.Rests(now) {
 		return true
 	}
 	l.bets++
-	bet := l.bets
-	l.betOn.Store(bet)
+	mine := l.bets
+	l.betOn.Store(mine)
 	l.awaited = expected
 	l.mu.Unlock() // those who are to join need it
-	slow, at := l.yieldFor(bet, now, patience)
+	slow, at := l.yieldFor(mine, now, patience)
 	l.mu.Lock()
-	if l.betOn.Load() != bet {
+	if l.betOn.Load() != mine {
 		return false
 	}
 	l.betOn.Store(0)
@@ -106,18 +93,18 @@ func (l *Log) takeOverLocked() bool {
 	if l.diskWaiting == 0 {
 		y = &l.crowd
 	}
-	y.slow, y.lost = false, 0
+	y.Won()
 	return true
 }
 
 // yieldFor yields until the bet is won by another, or for as long as it is worth
 // it. slow is how long the last yield took if that was too long.
-func (l *Log) yieldFor(bet uint64, t0 time.Time, patience time.Duration) (slow time.Duration, now time.Time) {
+func (l *Log) yieldFor(mine uint64, t0 time.Time, patience time.Duration) (slow time.Duration, now time.Time) {
 	at, before := t0, l.waiting.Load()
 	for n := 0; ; n++ {
 		runtime.Gosched()
 		l.count.yields.Add(1)
-		if l.betOn.Load() != bet {
+		if l.betOn.Load() != mine {
 			return 0, at
 		}
 		now, waiting := l.o.Clock.Now(), l.waiting.Load()
@@ -125,26 +112,24 @@ func (l *Log) yieldFor(bet uint64, t0 time.Time, patience time.Duration) (slow t
 		took := now.Sub(at)
 		at, before, patience = now, waiting, patience+joined
 		switch {
-		case took > slowYield+joined:
+		case took > bet.Slow+joined:
 			return took, now
-		case n > stillYields && now.Equal(t0), // a test's clock stands still
+		case n > bet.Still && now.Equal(t0), // a test's clock stands still
 			now.Sub(t0) >= patience:
 			return 0, now
 		}
 	}
 }
 
-// settle takes note of a bet that was lost. Appends without a sync are so short
+// settle takes note of a bet that nobody won. Appends without a sync are so short
 // that thousands of them fit into the short pause.
 func (y *yielder) settle(slow time.Duration, now time.Time, probe, sync bool) {
 	switch {
-	case slow > 0 && sync && (y.slow || slow > timeSlice):
-		y.until = now.Add(min(slow*yieldPause, longestPause))
 	case slow > 0:
-		y.until = now.Add(min(slow*shortPause, longestPause))
-	case !probe:
-		y.lost = min(y.lost+1, mostLost)
-		y.skip = 1<<y.lost - 2
+		y.Busy(slow, now, sync && (y.WasSlow() || slow > timeSlice))
+	case probe:
+		y.Drawn()
+	default:
+		y.Lost()
 	}
-	y.slow = slow > 0
 }

@@ -77,6 +77,7 @@ var rules = map[string]rule{
 	"internal":       {inside: []string{"internal/..."}, outside: []string{"golang.org/x/sys"}},
 	"internal/clock": {},
 	"internal/plant": {},
+	"internal/bet":   {},
 	"internal/ident": {},
 	"internal/fs":    {inside: []string{"internal/plant", "internal/clock"}, outside: []string{"golang.org/x/sys"}},
 	// fstest is a test suite that more than one package's tests call.
